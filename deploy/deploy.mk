@@ -4,7 +4,7 @@ DEPLOY_READY := $(DEPLOY)/ready
 RULES := deploy/prometheus/alerts.yaml deploy/prometheus/recording.yaml
 IMAGE ?= poller
 
-.PHONY: deploy-tools deploy-check hadolint manifests wheel-check systemd compose rules rules-live image image-base image-run checkov build-lock
+.PHONY: deploy-tools deploy-check hadolint manifests chart-values last-chart wheel-check systemd compose rules rules-live image image-base image-run checkov build-lock
 
 deploy-tools: $(DEPLOY_READY)  ## tools to check deploy/ with: hadolint, kubernetes-validate, helm, kubectl, check-wheel-contents
 
@@ -20,7 +20,14 @@ hadolint: $(DEPLOY_READY)
 	$(DEPLOY)/bin/hadolint Dockerfile
 
 manifests: $(DEPLOY_READY)  ## renders chart and overlays, and validates them for three versions of Kubernetes
-	$(BIN)/pytest -q -p no:randomly deploy/checks/test_manifests.py
+	$(BIN)/pytest -q -p no:randomly deploy/checks/test_manifests.py deploy/checks/chart
+
+chart-values: $(READY)  ## writes the table of the chart's values, docs/operate/chart-values.md, from values.yaml and its schema
+	$(BIN)/python deploy/tools/chart_values.py
+
+REVISION ?= main
+last-chart: $(DEPLOY_READY)  ## keeps what the chart of REVISION makes of some values; upgrades from it are checked by manifests
+	$(BIN)/python deploy/tools/last_chart.py $(REVISION)
 
 wheel-check: wheel $(DEPLOY_READY)  ## installs the wheel into an empty environment, and runs its commands and completion there (zsh, fish)
 	$(DEPLOY)/bin/check-wheel-contents --toplevel adapters,poller --package adapters --package poller dist/*.whl

@@ -1,4 +1,4 @@
-"""Owns the `http` invoker: a function behind a URL, a Lambda runtime interface emulator or any other server.
+"""Owns the `http` invoker: a function behind a URL or a Unix socket, a Lambda runtime interface emulator or any other server.
 
 `http_answers` says what an answer means. Redirects are not followed: a POST that is sent to another URL may run the function
 twice.
@@ -30,6 +30,7 @@ from adapters.invokers.http_requests import Outgoing, outgoing
 from adapters.invokers.http_settings import HttpSettings, OnNoAnswer, misfits
 from adapters.invokers.http_signature import Signer, secret_errors
 from adapters.invokers.http_tls import Tls, server_refused, shaken, tls_errors
+from adapters.invokers.http_unix import listening
 from adapters.invokers.outcomes import failed, for_caller
 from poller.config_errors.error_messages import FieldError
 from poller.domain.findings import Finding, Severity
@@ -44,7 +45,7 @@ from poller.domain.records import Monotonic
 from poller.plugins import Environment, Plugin
 
 CONNECTIONS_MAX = 1000
-"""Open at once for all functions of a daemon; a call that finds none free waits within its own time limit."""
+"""Open at once for all functions of a daemon, and for each that has a Unix socket; a call that finds none free waits within its own time limit."""
 KEPT_S = 4.0
 """How long an idle connection is kept: less than the five seconds after which many servers close it."""
 FRESH_S = 300.0
@@ -82,7 +83,7 @@ class Sessions:
 
 
 class HttpInvoker:
-    """POSTs events to one URL."""
+    """POSTs events to one URL, over TCP or a Unix socket."""
 
     def __init__(
         self,
@@ -94,6 +95,7 @@ class HttpInvoker:
         env: Environment,
     ) -> None:
         self._settings = settings
+        self._place = place_of(settings.url, settings.unix_socket)
         self._sessions = sessions
         self._tls = tls
         self._signer = signer
@@ -114,7 +116,7 @@ class HttpInvoker:
         except TimeoutError:
             if limit.expired() and progress.sent:
                 return TimedOut(invocation.timeout_s)
-            return Unreachable(f"no connection to {place_of(self._settings.url)} in time")
+            return Unreachable(f"no connection to {self._place} in time")
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
             # The resolver raises UnicodeError for what can be no name of a host.
             return self._failed(error, progress)
@@ -144,19 +146,19 @@ class HttpInvoker:
         return await self._post(request, progress, self._sessions.fresh)
 
     def _failed(self, error: Exception, progress: Progress) -> Outcome:
-        url = self._settings.url
         if not progress.sent:
-            return Unreachable(unreached(error, url))
+            return Unreachable(unreached(error, self._settings.url, place=self._place))
         if not progress.begun and (alert := server_refused(error)):
-            return Unreachable(refused_by_alert(alert, url))
-        reason = unanswered(error, url, begun=progress.begun)
+            return Unreachable(refused_by_alert(alert, self._place))
+        reason = unanswered(error, self._place, begun=progress.begun)
         if self._settings.on_no_answer is OnNoAnswer.UNREACHABLE:
             return Unreachable(reason)
         return failed(NO_ANSWER, reason)
 
     async def probe(self) -> Sequence[Finding]:
         """Checks whether the server accepts connections, with TLS for https; posts nothing."""
-        found = [await connected(self._settings.url)]
+        socket = self._settings.unix_socket
+        found = [await listening(socket) if socket else await connected(self._settings.url)]
         if found[0].grade is Severity.OK and self._settings.url.startswith("https:"):
             found.append(await shaken(self._settings.url, self._tls.context()))
         return [*found, *untried(("POST",), "the function would run")]
@@ -208,7 +210,16 @@ async def _sessions() -> AsyncIterator[Sessions]:
         yield Sessions(one, other)
 
 
-def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+@asynccontextmanager
+async def _socket_sessions(path: str) -> AsyncIterator[Sessions]:
+    """Sessions of one Unix socket, since a connector has one path."""
+    kept = bounded(aiohttp.UnixConnector(path, limit=CONNECTIONS_MAX, keepalive_timeout=KEPT_S))
+    fresh = bounded(aiohttp.UnixConnector(path, limit=CONNECTIONS_MAX, force_close=True))
+    async with _session(kept) as one, _session(fresh) as other:
+        yield Sessions(one, other)
+
+
+def _session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
     trace = aiohttp.TraceConfig()
     trace.on_request_headers_sent.append(_mark_sent)
     trace.on_connection_reuseconn.append(_mark_reused)
@@ -231,6 +242,10 @@ async def open_http(settings: HttpSettings, env: Environment) -> AsyncIterator[H
     """Yields the invoker; raises InvalidConfiguration if a file cannot be used. Connects with the first call."""
     tls = Tls(settings)
     signer = Signer(settings.function, settings.signature.secret_file) if settings.signature else None
+    if settings.unix_socket:
+        async with _socket_sessions(settings.unix_socket) as own:
+            yield HttpInvoker(settings, own, tls=tls, signer=signer, env=env)
+        return
     sessions = await env.shared.get("invokers.http", _sessions)
     yield HttpInvoker(settings, sessions, tls=tls, signer=signer, env=env)
 

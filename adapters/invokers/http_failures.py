@@ -36,8 +36,10 @@ def excerpt(body: bytes | None) -> str:
     return line_of(" ".join(_TAGS.sub(" ", text).split()), chars_max=EXCERPT_CHARS_MAX)
 
 
-def place_of(url: str) -> str:
-    """Returns host and port of a URL."""
+def place_of(url: str, unix_socket: str | None = None) -> str:
+    """Returns the Unix socket, if there is one, else host and port of a URL."""
+    if unix_socket:
+        return f"the socket {unix_socket}"
     found = urlsplit(url)
     host, port = found.hostname or "", found.port or _PORTS[found.scheme]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -48,9 +50,8 @@ def unshaken(error: Exception, url: str) -> str:
     return f"TLS with {place_of(url)} failed: {_detail(error)}"
 
 
-def unreached(error: Exception, url: str) -> str:
-    """Says why there was no connection, or why the request could not be sent."""
-    place = place_of(url)
+def unreached(error: Exception, url: str, *, place: str) -> str:
+    """Says why there was no connection to a place, or why the request could not be sent."""
     match error:
         case aiohttp.ClientConnectorDNSError():
             why = f"the name {URL(url).host} has no address (DNS: {_detail(error.os_error)})"
@@ -69,13 +70,15 @@ def unreached(error: Exception, url: str) -> str:
     return f"the connection to the function's URL failed before the request was sent: {why}"
 
 
-def refused_by_alert(alert: str, url: str) -> str:
-    """Says that the server refused TLS, by the name that the library gives to its alert."""
+def refused_by_alert(alert: str, place: str) -> str:
+    """Says that the server at a place refused TLS, by the name that the library gives to its alert."""
     named = line_of(alert, chars_max=DETAIL_CHARS_MAX)
-    return f"{place_of(url)} refused the connection ({named}); see whether it trusts the certificate of client_cert_file"
+    return (
+        f"{place} refused the connection ({named}); see whether it trusts the certificate of client_cert_file"
+    )
 
 
-def unanswered(error: Exception, url: str, *, begun: bool) -> str:
+def unanswered(error: Exception, place: str, *, begun: bool) -> str:
     """Says how the connection ended after the request was sent; `begun`: the beginning of an answer had arrived."""
     match error:
         case aiohttp.ClientPayloadError():
@@ -92,7 +95,7 @@ def unanswered(error: Exception, url: str, *, begun: bool) -> str:
             how = f"the connection broke without an answer ({_detail(error)})"
         case _:
             how = f"there was no answer ({_detail(error)})"
-    return f"after the request was sent to {place_of(url)}, {how}"
+    return f"after the request was sent to {place}, {how}"
 
 
 def _without_pointer(text: str) -> str:

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from adapters.invokers.cloud_events.requests import Mode
+from adapters.invokers.http_unix import usable_socket
 from adapters.invokers.outcomes import ANSWER_BYTES_MAX
 from poller.config.field_types import web_url
 from poller.config_errors.error_messages import FieldError, refused
@@ -115,6 +116,12 @@ class HttpSettings(BaseModel):
         description="Where events are posted to. Without user and password: put them into headers.",
         examples=["http://invoices.default.svc/2015-03-31/functions/function/invocations"],
     )
+    unix_socket: Annotated[str, AfterValidator(usable_socket)] | None = Field(
+        default=None,
+        description="The absolute path of a Unix socket, 107 bytes at most, that takes the place of the URL's host and port. "
+        "Not with https.",
+        examples=["/run/functions/invoices.sock"],
+    )
     headers: dict[str, SecretStr] = Field(
         default_factory=dict,
         max_length=HEADERS_MAX,
@@ -173,6 +180,13 @@ class HttpSettings(BaseModel):
         if wrong:
             raise refused(wrong)
         return headers
+
+    @model_validator(mode="after")
+    def _plain_socket(self) -> Self:
+        if self.unix_socket and self.url and self.url.lower().startswith("https:"):
+            wrong, remedy = "a socket of this machine has no TLS", "write http:// in url, or remove it"
+            raise refused([FieldError("unix_socket", wrong, remedy, reads=("url",))])
+        return self
 
     @model_validator(mode="after")
     def _certificate(self) -> Self:

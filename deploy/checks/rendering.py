@@ -28,9 +28,14 @@ def run(*command: str | Path) -> str:
     return done.stdout
 
 
-def helm(*options: str | Path) -> list[Manifest]:
-    """What the chart renders to as release `poller` in namespace `poller`."""
-    return manifests(run(TOOLS / "helm", "template", "poller", CHART, "--namespace", "poller", *options))
+def helm(
+    *options: str | Path, release: str = "poller", chart: Path = CHART, tested: bool = False
+) -> list[Manifest]:
+    """What the chart renders to as a release in namespace `poller`; `tested`: with what `helm test` runs."""
+    skipped = () if tested else ("--skip-tests",)
+    return manifests(
+        run(TOOLS / "helm", "template", release, chart, "--namespace", "poller", *skipped, *options)
+    )
 
 
 def kustomize(folder: Path) -> list[Manifest]:
@@ -55,6 +60,13 @@ def workload(found: list[Manifest]) -> Manifest:
     return one
 
 
+def configuration(found: list[Manifest]) -> Manifest:
+    """The daemon's configuration file, in the ConfigMap that the chart writes."""
+    (text,) = (each["data"]["poller.yaml"] for each in found if "poller.yaml" in each.get("data", {}))
+    result: Manifest = yaml.safe_load(text)
+    return result
+
+
 def pod(found: list[Manifest]) -> Manifest:
     """The specification of the workload's pods."""
     spec: Manifest = workload(found)["spec"]["template"]["spec"]
@@ -62,7 +74,7 @@ def pod(found: list[Manifest]) -> Manifest:
 
 
 def container(found: list[Manifest]) -> Manifest:
-    """The pods' only container."""
-    (one,) = pod(found)["containers"]
+    """The daemon's container."""
+    (one,) = (each for each in pod(found)["containers"] if each["name"] == "poller")
     result: Manifest = one
     return result

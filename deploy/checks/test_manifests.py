@@ -18,6 +18,7 @@ from deploy.checks.rendering import (
     VALUES,
     Manifest,
     Refused,
+    configuration,
     container,
     helm,
     kustomize,
@@ -126,8 +127,6 @@ def test_the_configuration_is_one_that_the_daemon_takes(rendered: list[Manifest]
         assert pod(rendered)["terminationGracePeriodSeconds"] >= settings.tuning.grace_s + 15
         # With an autoscaler the number is not the chart's.
         one_replica = workload(rendered)["spec"].get("replicas", 2) == 1
-        assert settings.store.startswith("sqlite:///var/lib/poller/" if one_replica else "dynamodb://")
-        one_replica = workload(rendered)["spec"]["replicas"] == 1
         shared = ("dynamodb://", "postgresql://")
         assert settings.store.startswith("sqlite:///var/lib/poller/" if one_replica else shared)
 
@@ -325,8 +324,8 @@ def postgresql(**values: str) -> PostgresSettings:
     """The store of the chart with these values of `store.postgresql`."""
     given = {"hosts[0]": "db.example.com"} | values
     words = [word for name, value in given.items() for word in ("--set", f"store.postgresql.{name}={value}")]
-    config = of_kind(helm("--set", "store.type=postgresql", *words), "ConfigMap")["data"]["poller.yaml"]
-    return PostgresSettings.model_validate({"url": yaml.safe_load(config)["store"]})
+    config = configuration(helm("--set", "store.type=postgresql", *words))
+    return PostgresSettings.model_validate({"url": config["store"]})
 
 
 def test_the_values_of_a_postgresql_store_are_its_settings() -> None:

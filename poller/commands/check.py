@@ -195,6 +195,9 @@ def _mapping_row(mapping: MappingPlan) -> dict[str, Any]:
         "batch": mapping.batch.records_max,
         "window_s": mapping.batch.window_s,
         "lanes": None if queue else mapping.stream.lanes,
+        "tumbling_window_s": None if queue else mapping.stream.tumbling_window_s,
+        "shared_reads": None if queue else mapping.stream.shared_reads,
+        "source_settings": sorted(mapping.source_settings),
         "retries_max": mapping.retry.retries_max,
         "age_max_s": mapping.retry.age_max_s,
         "bisect": mapping.retry.bisect,
@@ -301,10 +304,17 @@ def _takes(mapping: MappingPlan) -> str:
         parts.append(f"from {_start(mapping)}")
     if mapping.stream.lanes > 1:
         parts.append(f"{number_of(mapping.stream.lanes, 'lane')} a shard")
+    if mapping.stream.tumbling_window_s:
+        parts.append(f"tumbling windows of {mapping.stream.tumbling_window_s} s")
+    if not mapping.stream.shared_reads:
+        parts.append("reads not shared")
     if mapping.scaling.concurrency_max is not None:
         parts.append(f"{mapping.scaling.concurrency_max} at once")
     if mapping.filters:
         parts.append(f"filters: {len(mapping.filters)}")
+    if mapping.source_settings:
+        # By name only: a plug-in's values may be secret.
+        parts.append(f"source settings: {', '.join(sorted(mapping.source_settings))}")
     return ", ".join(parts)
 
 

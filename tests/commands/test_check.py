@@ -502,3 +502,22 @@ def test_of_a_url_only_the_host_is_shown(capsys: pytest.CaptureFixture[str]) -> 
         out = capsys.readouterr().out
         assert "https://host/[hidden]" in out.replace("\n", "")
         assert "geheim" not in out
+
+
+def test_it_is_said_how_a_stream_is_read(capsys: pytest.CaptureFixture[str]) -> None:
+    stream = mapped(
+        STREAM,
+        StartingPosition="LATEST",
+        TumblingWindowInSeconds=60,
+        shared_reads=False,
+        source={"fan_out": True, "deaggregate": True},
+    )
+    settings = configured(stream, mapped(QUEUE)).model_copy(update={"functions": {}})
+    assert check(settings, LoadablePlugins(), place="f", live=False, as_json=False) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "tumbling windows of 60 s, reads not shared, source settings: deaggregate, fan_out" in out
+    assert check(settings, LoadablePlugins(), place="f", live=False, as_json=True) == 0
+    of_stream, of_queue = json.loads(capsys.readouterr().out)["mappings"]
+    told = ("tumbling_window_s", "shared_reads", "source_settings")
+    assert [of_stream[each] for each in told] == [60, False, ["deaggregate", "fan_out"]]
+    assert [of_queue[each] for each in told] == [None, None, []]

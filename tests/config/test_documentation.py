@@ -45,9 +45,9 @@ def blocks(*languages: str) -> list[tuple[str, str]]:
 
 def configurations(document: dict[str, Any]) -> dict[str, Any] | None:
     """What of a document is a daemon's configuration; None if nothing is."""
-    if "config" in document:
+    if "config" in document or isinstance(document.get("store"), dict):
         # Values of the chart, which has a store of its own.
-        found: dict[str, Any] = document["config"]
+        found: dict[str, Any] = document.get("config", {})
         return {"store": "memory://", **found}
     if document.keys() <= FileMapping.model_fields.keys():
         # Some members of a mapping.

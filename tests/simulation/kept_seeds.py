@@ -99,6 +99,7 @@ KEPT_STREAM_SEEDS: dict[int, str] = {
     71074: "answers came without an iterator while an old listing did not have the shard yet, which was taken for its end",
     6547: "a function was opened anew beside a call that ran, since the task was cancelled that kept it open for calls, and then its mapping's",
     6698: "a shard held more than its part of the memory, and had to read on before it could settle any of that after a restart",
+    7832: "the checker did not know that a message is shown untried behind another of its group whose time ran out in this worker's long call",
     46515: "a poller waited for room in memory with the only slot, for which the batch waited that had the room",
 }
 """Seeds of scenarios with all variations (consumers, shards found with fewer calls, little memory), to what was wrong."""

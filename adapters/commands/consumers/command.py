@@ -210,7 +210,9 @@ def _page(consumers: Sequence[RegisteredConsumer], screen: Screen | int) -> Scre
         page.add(f"{arn.resource} in {arn.region}, since {_since(each) or 'an unknown time'}", depth=1)
         page.add(_whose(each), depth=1)
     if not consumers:
-        page.add("no consumers that mappings have of their own")
+        page.add(
+            "no consumers that mappings have of their own, on the streams that were looked at; --stream ARN looks at one that no mapping reads any more"
+        )
     if page.shortened:
         page.line("")
         page.add("poller consumers list --json has all of what is cut")

@@ -8,6 +8,7 @@ send it again.
 import base64
 import itertools
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from poller.domain.records import AggregatedPart, KinesisRecord, Position
@@ -19,11 +20,13 @@ from poller.domain.streams.aggregates import (
     KEYS,
     MAGIC_BASE64,
     RECORDS,
+    NoMessage,
     fields,
     message_of,
 )
 from poller.domain.streams.places import place_of_part
 from poller.loop_turns import LoopTurns
+from poller.memory.answers import make_room, room_is_asked_for
 
 HASH_KEY_MAX = 2**128 - 1
 KEY_CHARS_MAX = 256
@@ -33,6 +36,8 @@ SLICE = 400
 
 PARTS_SLICE = 200
 """User records that become records in one slice of work."""
+PART_BYTES = 200
+"""What a user record takes beside its data, roughly. The engine makes room for more than it is asked for, as for all of an answer."""
 
 type Slices[T] = Generator[None, None, T]
 
@@ -49,13 +54,34 @@ class UserRecord:
 async def taken_apart(
     records: Sequence[KinesisRecord], turns: LoopTurns, *, behind: Position | None = None
 ) -> Sequence[KinesisRecord]:
-    """These records, with the user records of aggregated ones in their place. Those up to `behind` are left out if it is inside of one."""
+    """These records, with the user records of aggregated ones in their place. Those up to `behind` are left out if it is inside of one.
+
+    Small user records take many times the memory of the record that they came in, so there must be room for them first. Raises
+    AnswerTooLarge.
+    """
     found = records
     if any(each.data.startswith(MAGIC_BASE64) for each in records):
+        if room_is_asked_for():
+            await make_room(PART_BYTES * await turns.slices(_parts_of(records)))
         found = await turns.slices(_apart(records))
     if behind is None or not behind.partial:
         return found
     return [each for each in found if Position.after(each.sequence_number) > behind]
+
+
+def _parts_of(records: Sequence[KinesisRecord]) -> Slices[int]:
+    """How many user records these have at most."""
+    parts = work = 0
+    for record in records:
+        message = message_of(_bytes_of(record.data)) if record.data.startswith(MAGIC_BASE64) else None
+        # What is wrong with a message shows when it is taken apart.
+        with suppress(NoMessage):
+            for number, _ in fields(message or b""):
+                parts += number == RECORDS
+                work += 1
+                if not work % SLICE:
+                    yield
+    return parts
 
 
 def _apart(records: Sequence[KinesisRecord]) -> Slices[list[KinesisRecord]]:

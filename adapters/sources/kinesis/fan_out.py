@@ -17,7 +17,7 @@ from adapters.sources.kinesis.subscription import OPERATION, Events, Subscriptio
 from adapters.sources.listings.shared_listing import SharedListing
 from poller.domain.errors import CursorExpired, PortError, RecordUnreadable, ResourceMissing
 from poller.domain.findings import Finding
-from poller.domain.records import Cursor, JsonObject, Page, Position, Rank, Shard, ShardId
+from poller.domain.records import Cursor, JsonObject, Page, Position, Rank, Record, Shard, ShardId
 from poller.domain.telemetry.labels import SourceCall
 from poller.loop_turns import LoopTurns
 from poller.ports import Clock, Pacer
@@ -47,19 +47,30 @@ class FanOutApi(KinesisApi, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where reading goes on: behind a position, since when that is known (monotonic), and the cursor of GetRecords there, if there is one."""
+    """Where reading goes on: behind a position, since when that is known (monotonic), and the cursor of GetRecords there, if there is one.
+
+    The position may be one that only an event has named, where no record is. `record` is the last record that was read, or where
+    reading began. GetRecords goes on there, since it would take the next record for a sign that the one of the position was lost.
+    """
 
     position: Position
+    record: Position
     known_s: float
     polled: Cursor | None = None
 
     def cursor(self) -> Cursor:
-        return Cursor(f"{self.position.encode()} {self.known_s:.3f} {self.polled or ''}")
+        places = f"{self.position.encode()} {self.record.encode()}"
+        return Cursor(f"{places} {self.known_s:.3f} {self.polled or ''}")
 
     @classmethod
     def of(cls, cursor: Cursor) -> "_Place":
-        position, known_s, polled = cursor.split(" ", 2)
-        return cls(Position.decode(position), float(known_s), Cursor(polled) if polled else None)
+        position, record, known_s, polled = cursor.split(" ", 3)
+        places = Position.decode(position), Position.decode(record)
+        return cls(*places, float(known_s), Cursor(polled) if polled else None)
+
+    def behind(self, records: Sequence[Record]) -> Position:
+        """The last one of these records, which were read from here, as a position; if there are none, the one of before."""
+        return Position.after(records[-1].sequence_number) if records else self.record
 
 
 @dataclass(slots=True)
@@ -155,7 +166,7 @@ class PushedStream:
     async def cursor(self, shard: ShardId, position: Position) -> Cursor:
         """As of the stream: it finds out whether the position's record is still there."""
         polled = await self._stream.cursor(shard, position)
-        return _Place(position, self._clock.monotonic(), polled).cursor()
+        return _Place(position, position, self._clock.monotonic(), polled).cursor()
 
     async def read(self, shard: ShardId, cursor: Cursor, *, records_max: int) -> Page:
         """The next records. Waits a few seconds for them, unless they are read by GetRecords.
@@ -185,7 +196,7 @@ class PushedStream:
             self._wait_after(shard, subscription)
         if subscription.ended:
             return Page(records, None, subscription.behind_ms, ended=True)
-        after = _Place(subscription.at, self._clock.monotonic())
+        after = _Place(subscription.at, place.behind(records), self._clock.monotonic())
         behind_ms = None if subscription.unread else subscription.behind_ms
         if not subscription.unread and not (came and after.known_s - began >= ON_THE_WAY_S):
             # The last event says nothing about what was sent since.
@@ -257,13 +268,13 @@ class PushedStream:
             self._refused[shard] = _Refused(now + AGAIN_S, reason=reason)
 
     async def _poll(self, shard: ShardId, place: _Place, records_max: int) -> Page:
-        polled = place.polled or await self._stream.cursor(shard, place.position)
+        polled = place.polled or await self._stream.cursor(shard, place.record)
         page = await self._stream.read(shard, polled, records_max=records_max)
         if page.cursor is None:
             return page
-        last = page.records[-1].sequence_number if page.records else None
-        position = place.position if last is None else Position.after(last)
-        after = _Place(position, self._clock.monotonic(), page.cursor)
+        record = place.behind(page.records)
+        position = record if page.records else place.position
+        after = _Place(position, record, self._clock.monotonic(), page.cursor)
         return Page(page.records, after.cursor(), page.behind_ms, page.ended)
 
     def leave(self, shard: ShardId) -> None:

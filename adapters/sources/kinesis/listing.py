@@ -4,7 +4,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from adapters.aws.calls import calling, understood
-from adapters.sources.listings.listed_names import page_token, parent_names, shard_name
+from adapters.sources.listings.listed_names import has_end, page_token, parent_names, shard_name
 from adapters.sources.listings.shared_listing import ShardPage, SharedListing
 from poller.clock import LoopClock
 from poller.domain.errors import CursorExpired
@@ -48,5 +48,5 @@ def _shard(wire: JsonObject) -> Shard:
     return Shard(
         shard_name(wire, "ShardId"),
         parent_names(wire, "ParentShardId", "AdjacentParentShardId"),
-        closed=(wire.get("SequenceNumberRange") or {}).get("EndingSequenceNumber") is not None,
+        closed=has_end(wire),
     )

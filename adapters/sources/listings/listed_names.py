@@ -1,4 +1,4 @@
-"""Owns which names of a listing are taken: those of shards, and the tokens of pages.
+"""Owns which names and numbers of a listing are taken: names of shards, ends of closed ones, and the tokens of pages.
 
 Names of shards are kept as keys of leases, and decide which shard is read before which. So a listing with a name that cannot be one
 is refused as a whole: without it, a child could be read before its parent.
@@ -6,6 +6,7 @@ is refused as a whole: without it, a child could be read before its parent.
 
 import re
 
+from adapters.sources.odd_answers import are_numbers
 from poller.domain.records import JsonObject, ShardId
 
 SHARD_CHARS_MAX = 128
@@ -27,6 +28,15 @@ def shard_name(wire: JsonObject, name: str) -> ShardId:
 def parent_names(wire: JsonObject, *names: str) -> tuple[ShardId, ...]:
     """The parents that a shard has, each once; a member that is absent, null or empty says that there is none. Raises ValueError."""
     return tuple(dict.fromkeys(shard_name(wire, name) for name in names if wire.get(name) not in (None, "")))
+
+
+def has_end(wire: JsonObject) -> bool:
+    """Whether a shard is closed: its range has a last sequence number.
+
+    What is no sequence number stands for none, since the end of a shard cannot be taken back. Children show the end, too.
+    """
+    found = (wire.get("SequenceNumberRange") or {}).get("EndingSequenceNumber")
+    return isinstance(found, str) and are_numbers([found])
 
 
 def page_token(answer: JsonObject, name: str) -> str | None:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from adapters.aws.calls import calling, understood
-from adapters.sources.listings.listed_names import page_token, parent_names, shard_name
+from adapters.sources.listings.listed_names import has_end, page_token, parent_names, shard_name
 from adapters.sources.listings.shared_listing import PAGES_MAX, ShardPage, SharedListing
 from poller.clock import LoopClock
 from poller.domain.arns import Arn
@@ -174,5 +174,5 @@ def _shard(wire: JsonObject, *, disabled: bool) -> Shard:
     return Shard(
         shard_name(wire, "ShardId"),
         parent_names(wire, "ParentShardId"),
-        closed=disabled or (wire.get("SequenceNumberRange") or {}).get("EndingSequenceNumber") is not None,
+        closed=disabled or has_end(wire),
     )

@@ -8,7 +8,7 @@ from adapters.stores.postgresql.connections import Connections, connections
 from adapters.stores.postgresql.credentials import Passwords
 from adapters.stores.postgresql.settings import PostgresSettings
 from adapters.stores.postgresql.store import PostgresStore
-from poller.domain.errors import PortError
+from poller.domain.errors import AccessDenied, PortError
 from poller.domain.findings import Finding, Severity
 from poller.domain.records import MappingId
 from poller.domain.rows import Lease, MappingRow
@@ -19,6 +19,7 @@ _RIGHTS = """
         unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) WITH ORDINALITY AS rights (lacking, place)
     WHERE NOT has_table_privilege(%s || '.' || name, lacking) GROUP BY name ORDER BY name
 """
+_PAGE = "docs/operate/stores.md#postgresql"
 _MAY_CREATE = "SELECT has_database_privilege(current_database(), 'CREATE')"
 
 
@@ -35,9 +36,7 @@ class DatabaseProbe:
         try:
             return [Finding("connection", Severity.OK), *await self._server(), *await self._tables()]
         except PortError as error:
-            return [
-                Finding("connection", Severity.PROBLEM, error.reason, "see docs/operate/stores.md#postgresql")
-            ]
+            return [_unreached(error)]
 
     async def mappings(self) -> Sequence[MappingRow]:
         """Returns all rows; none if there are no tables. Raises port errors."""
@@ -79,6 +78,16 @@ class DatabaseProbe:
             text, remedy = "the role may not create a schema", "run poller store init URL as one that may"
             return Finding("tables", Severity.PROBLEM, text, remedy)
         return Finding("tables", Severity.OK)
+
+
+def _unreached(error: PortError) -> Finding:
+    """Returns the problem with the remedy that the error names, or else with what to look at."""
+    text, _, remedy = error.reason.removeprefix("store: ").partition("; ")
+    if isinstance(error, AccessDenied):
+        usual = f"GRANT the role what {_PAGE} says"
+    else:
+        usual = f"correct server, port, database, role or password; see {_PAGE}"
+    return Finding("connection", Severity.PROBLEM, text, remedy or usual)
 
 
 def _judged(number: int, encoding: str, commit: str, *, fsync: str, read_only: str) -> Iterator[Finding]:

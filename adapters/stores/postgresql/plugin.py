@@ -11,7 +11,7 @@ from poller.plugins import Environment, Plugin
 from poller.ports import Store
 
 NEEDS = "needs psycopg, which cannot be imported"
-REMEDY = "install esm-poller[postgresql]"
+REMEDY = "install it with: pip install 'esm-poller[postgresql]'"
 
 
 def setting_errors(_: PostgresSettings) -> Iterator[FieldError]:

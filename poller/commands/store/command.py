@@ -45,7 +45,7 @@ def _run(step: Step, url: str, *, region: str | None) -> int:
     except InvalidConfiguration as wrong:
         print_problems(wrong.problems)
     except PortError as trouble:
-        print_problems([trouble.reason])
+        print_problems([_with_remedy(trouble.reason.removeprefix(f"{_PLACE}: "))])
     except TimeoutError:
         print_problems(
             [f"{_PLACE}: no answer within {STORE_S_MAX:g} s; nothing was changed that was not finished"]
@@ -132,6 +132,11 @@ def _settings(plugin: Plugin[Any, Any], url: str, *, create: bool = False) -> Ba
     if create and "create" in type(model).model_fields:
         return model.model_copy(update={"create": True})
     return model
+
+
+def _with_remedy(reason: str) -> str:
+    usual = "correct the URL, or what the role or user may do; see docs/operate/stores.md"
+    return f"{_PLACE}: {reason}" if "; " in reason else f"{_PLACE}: {reason}; {usual}"
 
 
 def _done(what: str) -> int:

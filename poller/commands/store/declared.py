@@ -62,7 +62,7 @@ def check_store(url: Url, *, region: Region = None) -> None:
 
     Exit status 0: it could; 2: there is a problem.
 
-    Example: poller store check postgresql://poller@db.example.com/poller?password_file=/run/secrets/db
+    Example: poller store check "postgresql://poller@db.example.com/poller?password_file=/run/secrets/db"
     """
     from poller.commands.store.command import check
 

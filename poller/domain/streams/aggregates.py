@@ -17,6 +17,8 @@ DIGEST_BYTES = 16
 KEYS, HASH_KEYS, RECORDS = 1, 2, 3
 KEY_INDEX, HASH_KEY_INDEX, DATA = 1, 2, 3
 _VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
+OTHER = 0
+"""Stands for the number of a field of four or eight bytes. The form has none, so it is a field of another version, whatever its number."""
 _VARINT_BITS_MAX = 63
 
 
@@ -34,7 +36,7 @@ def message_of(data: bytes) -> bytes | None:
 
 
 def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """The number and the value of each field, in order. Raises NoMessage where the bytes are no field."""
+    """The number and the value of each field, in order: OTHER if it is of four or eight bytes. Raises NoMessage where the bytes are no field."""
     at, end = 0, len(message)
     while at < end:
         tag, at = _varint(message, at)
@@ -48,7 +50,7 @@ def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
         if kind == _BYTES:
             size, at = _varint(message, at)
         elif kind in (_EIGHT_BYTES, _FOUR_BYTES):
-            size = 8 if kind == _EIGHT_BYTES else 4
+            number, size = OTHER, 8 if kind == _EIGHT_BYTES else 4
         else:
             raise NoMessage(f"a field of kind {kind}")
         if size > end - at:

@@ -31,7 +31,7 @@ STORE_S_MAX = 5.0
 """The time limit of one call of the store. It is short because a client waits for the answer."""
 TRIES_MAX = 8
 """Tries of one change while other workers change the same mapping."""
-TWIN_LOOKS_MAX = 5
+TWIN_LOOKS_MAX = 15
 TWIN_LOOK_S = 0.2
 """The interval at which it is checked whether another worker undoes a write that it made at the same time."""
 QUEUE_REASON = "USER_INITIATED"

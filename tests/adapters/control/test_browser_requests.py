@@ -87,7 +87,7 @@ def statuses(
 
 
 def test_the_routes_of_these_tests_are_all() -> None:
-    assert len(READS) == 26 + len(page_files())
+    assert len(READS) == 27 + len(page_files())
     assert len(CHANGES) == 22
     assert not any("{" in path for _, path in ROUTES)
 

@@ -1,7 +1,9 @@
 """Aggregated records: those of the Producer Library's own packer are taken apart, and nothing else is."""
 
 import asyncio
+import base64
 import hashlib
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -12,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.sources.kinesis import aggregates
-from adapters.sources.kinesis.aggregates import KEY_CHARS_MAX, SLICE, UserRecord, taken_apart
+from adapters.sources.kinesis.aggregates import KEY_CHARS_MAX, PART_BYTES, SLICE, UserRecord, taken_apart
 from poller.domain.records import Epoch, KinesisRecord, Position
-from poller.domain.streams.aggregates import MAGIC, MAGIC_BASE64, fields
+from poller.domain.streams.aggregates import HASH_KEY_INDEX, KEY_INDEX, MAGIC, MAGIC_BASE64, fields
 from poller.loop_turns import LoopTurns
+from poller.memory.answers import AnswerTooLarge, answering
 
 KEYS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40)
 HASH_KEYS = st.none() | st.integers(0, 2**128 - 1).map(str)
@@ -119,6 +122,29 @@ def test_fields_of_later_versions_are_passed_over() -> None:
     assert user_records(framed(message)) == [UserRecord("k", b"hi")]
 
 
+@given(
+    st.integers(1, 15),
+    st.sampled_from([(0, b"\x07"), (1, b"8" * 8), (5, b"4" * 4)]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_a_field_of_another_kind_than_the_form_has_is_passed_over_whatever_its_number(
+    number: int, wire: tuple[int, bytes], inside: bool, first: bool
+) -> None:
+    """As Protocol Buffers do: what has the number of a known field and another kind is a field that nobody knows."""
+    kind, value = wire
+    odd = bytes([number << 3 | kind]) + value
+    if inside and kind == 0 and number in (KEY_INDEX, HASH_KEY_INDEX):
+        odd = bytes([number << 3 | 2, 1]) + b"x"
+    record = b"\x08\x00\x1a\x02hi"
+    if inside:
+        record = odd + record if first else record + odd
+    message = b"\x0a\x01k\x1a" + bytes([len(record)]) + record
+    if not inside:
+        message = odd + message if first else message + odd
+    assert user_records(framed(message)) == [UserRecord("k", b"hi")]
+
+
 def test_an_aggregated_record_that_holds_none_is_handed_over_as_it_is() -> None:
     assert user_records(framed(b"")) is None
     assert user_records(MAGIC) is None
@@ -177,3 +203,70 @@ def test_no_slice_of_work_reads_more_fields_than_it_may(
     assert read > parts * fields_each
     assert max(slices) <= SLICE
     assert read - last <= SLICE
+
+
+class Room:
+    """Counts what is asked for; has none beyond `most`."""
+
+    def __init__(self, most: int = 2**40) -> None:
+        self.asked: list[int] = []
+        self._most = most
+
+    async def make(self, answer_bytes: int) -> None:
+        """As AnswerRoom."""
+        self.asked.append(answer_bytes)
+        if answer_bytes > self._most:
+            raise AnswerTooLarge(answer_bytes, 0)
+
+
+def aggregated(parts: int, data: bytes) -> KinesisRecord:
+    """A record with so many equal user records."""
+    inner = b"\x08\x00\x1a" + bytes([len(data)]) + data
+    message = b"\x0a\x01k" + parts * (b"\x1a" + bytes([len(inner)]) + inner)
+    text = base64.b64encode(framed(message)).decode()
+    return KinesisRecord("7", Epoch(1.0), text, "key", dated=True)
+
+
+@given(st.lists(st.tuples(st.integers(1, 400), st.binary(max_size=60)), min_size=1, max_size=3))
+def test_room_is_asked_for_before_user_records_take_it(wholes: list[tuple[int, bytes]]) -> None:
+    records = [aggregated(parts, data) for parts, data in wholes]
+    room = Room()
+
+    async def main() -> int:
+        with answering(room):
+            tracemalloc.start()
+            found = await taken_apart(records, LoopTurns())
+            taken, _ = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+        assert len(found) == sum(parts for parts, _ in wholes)
+        return taken
+
+    taken = asyncio.run(main())
+    assert room.asked == [sum(parts for parts, _ in wholes) * PART_BYTES]
+    wire = sum(len(each.data) for each in records)
+    # The least that the engine makes room for is one and a half times what it is asked for, over the answer and its parts.
+    assert taken < 1.5 * (room.asked[0] + wire) + 20_000
+
+
+def test_user_records_without_room_are_not_made() -> None:
+    async def main() -> None:
+        with answering(Room(1_000)), pytest.raises(AnswerTooLarge):
+            await taken_apart([aggregated(100_000, b"")], LoopTurns())
+
+    tracemalloc.start()
+    asyncio.run(main())
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 4_000_000
+
+
+def test_records_that_are_not_aggregated_ask_for_no_more_room() -> None:
+    room = Room()
+    record = KinesisRecord("7", Epoch(1.0), base64.b64encode(b"plain").decode(), "key", dated=True)
+
+    async def main() -> None:
+        with answering(room):
+            assert await taken_apart([record], LoopTurns()) == [record]
+
+    asyncio.run(main())
+    assert room.asked == []

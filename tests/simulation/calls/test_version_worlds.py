@@ -9,7 +9,8 @@ from poller.domain.functions.shifts import ENDED
 from tests.simulation.calls.version_world import VERSIONS, run_versions
 from tests.simulation.kept_seeds import KEPT_VERSION_SEEDS
 
-SEEDS = 9
+SEEDS = (*range(9), 30)
+"""In the last one a new version fails so often that it is taken back."""
 SEEN = (
     *(f"alias call of version {each}" for each in VERSIONS),
     "tried again on its version",
@@ -34,11 +35,11 @@ def seen_in(seed: int) -> Counter[str]:
     return run_versions(seed)
 
 
-@pytest.mark.parametrize("seed", sorted({*range(SEEDS), *KEPT_VERSION_SEEDS}))
+@pytest.mark.parametrize("seed", sorted({*SEEDS, *KEPT_VERSION_SEEDS}))
 def test_each_call_gets_a_version_that_its_alias_allows_and_shifts_end(seed: int) -> None:
     assert seen_in(seed)["shift begun"] + seen_in(seed)["calls"] > 0
 
 
 def test_the_seeds_show_what_they_are_for() -> None:
-    seen = sum((seen_in(seed) for seed in range(SEEDS)), Counter[str]())
+    seen = sum((seen_in(seed) for seed in SEEDS), Counter[str]())
     assert [each for each in SEEN if not seen[each]] == []

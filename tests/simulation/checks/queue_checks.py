@@ -176,13 +176,13 @@ class QueueChecks:
             if handed.worker != line.name:
                 continue
             excused = handed.seen or handed.excused or handed.overtaken or handed.held_up is not None
-            excused = excused or self._blocked(line, letter, now)
-            if not (excused or self.capacity.may_be_without_part(line, now)):
+            blocked = self._blocked(line, letter, now)
+            if not (excused or blocked or self.capacity.may_be_without_part(line, now)):
                 self.stops.gives_back_untried(line, letter.message_id, now)
             # Behind a change, the worker's next run may receive what the run before gave back at its end.
-            handed.excused = (
-                handed.excused or handed.seen or line.name in self._anew or line.name in self.stops.changing
-            )
+            anew = line.name in self._anew or line.name in self.stops.changing
+            # What is behind a message whose time ran out is shown untried, and comes again.
+            handed.excused = handed.excused or handed.seen or blocked or anew
             handed.shown, handed.seen = True, False
             self._refused_before.discard((line.name, letter.message_id))
             if line.stopping:

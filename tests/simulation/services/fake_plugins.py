@@ -244,7 +244,7 @@ class SimStream:
         before = Position.after(name)
 
         def effect() -> Cursor:
-            return cast("Cursor", self._apply(GetCursor(shard, before)))
+            return cast("Cursor", self._apply(GetCursor(shard, before, recorded=False)))
 
         return await self._call(f"cursor {shard} AT:{sequence_number}", effect)
 

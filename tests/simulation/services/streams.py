@@ -50,10 +50,11 @@ class ListShards:
 
 @dataclass(frozen=True, slots=True)
 class GetCursor:
-    """Asks for a read token for the first record behind `position`."""
+    """Asks for a read token for the first record behind `position`. `recorded`: the position is that of a record."""
 
     shard: ShardId
     position: Position
+    recorded: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +189,11 @@ class FakeStream:
         match request:
             case ListShards():
                 return self._list(now - self.listing_lag_s)
-            case GetCursor(shard, position):
-                return self._cursor(now, self._shard(shard), position)
+            case GetCursor(shard, position, recorded):
+                state = self._shard(shard)
+                if recorded and self._looks_lost(state, position):
+                    raise PositionTrimmed(f"no record is at {position.sequence}, and there are later ones")
+                return self._cursor(now, state, position)
             case Read(shard, cursor, records_max):
                 return self._read(now, self._shard(shard), cursor, records_max)
 
@@ -356,6 +360,15 @@ class FakeStream:
                 return _token(state, now, index)
             case Rank.END:
                 return _token(state, now, len(state.records))
+
+    def _looks_lost(self, state: ShardState, position: Position) -> bool:
+        """Whether a later record is where that of a position should be. The source of Kinesis takes that for a loss."""
+        if self.kind is not SourceKind.KINESIS or position.rank is not Rank.AFTER:
+            return False
+        at = next(
+            (each.outer for each in state.records if each.outer >= position.sequence), position.sequence
+        )
+        return at != position.sequence
 
     def _since(self, position: Position) -> float:
         """DynamoDB tells arrival times in whole seconds, so a start by time begins with its whole second."""

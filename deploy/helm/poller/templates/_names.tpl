@@ -24,6 +24,22 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
+{{- /* Labels of pods. Whatever changes here restarts all pods, so neither the chart's version nor its appVersion is among them:
+       an upgrade of the chart restarts pods only if it changes something about them. `helm.sh/chart` is the version of the chart
+       that changed the pods of all values last. */ -}}
+{{- define "poller.podLabels" -}}
+{{ include "poller.selector" . }}
+app.kubernetes.io/version: {{ default .Chart.AppVersion .Values.image.tag | trunc 63 | trimAll "-_." | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: poller-0.1.0
+{{- end -}}
+
+{{- /* The pods of `helm test`. Not the name of the daemon's pods: its Service, disruption budget and NetworkPolicy must not find them. */ -}}
+{{- define "poller.testSelector" -}}
+app.kubernetes.io/name: {{ include "poller.name" . | trunc 58 | trimSuffix "-" }}-test
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
 {{- define "poller.serviceAccount" -}}
 {{- if .Values.serviceAccount.create -}}
 {{- default (include "poller.fullname" .) .Values.serviceAccount.name -}}

@@ -5,9 +5,11 @@ readers have passed them or because they are too large together. A reader whose 
 place is before the start, or beyond the end, needs a window of its own.
 """
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 
 from poller.domain.records import DynamoRecord, KinesisRecord, Position, Rank, Record
 from poller.domain.streams.places import end_of
@@ -16,20 +18,35 @@ RECORD_BYTES = 300
 """What a record takes beside its data, roughly."""
 
 
-@dataclass(frozen=True, slots=True)
 class WindowPage:
     """What one read has brought: the records between two places. `size` is about how many bytes they take."""
 
-    start: Position
-    end: Position
-    records: Sequence[Record]
-    size: int
+    def __init__(self, start: Position, end: Position, records: Sequence[Record]) -> None:
+        self.start = start
+        self.end = end
+        self.records = records
+        self.size = sum(map(size_of, records))
 
-    def behind(self, position: Position) -> Sequence[Record]:
-        """The records behind a position in this page."""
-        if position == self.start:
-            return self.records
-        return [each for each in self.records if end_of(each.sequence_number) > position.end]
+    def first_behind(self, position: Position, records_max: int) -> "WindowPage":
+        """The records behind a position in this page, no more than `records_max`, as a page of their own.
+
+        Records that are not in order stay together: what is left for the next page must all be behind this one.
+        """
+        if position == self.start and len(self.records) <= records_max:
+            return self
+        if not self._ordered:
+            later = [each for each in self.records if Position.after(each.sequence_number) > position]
+            return WindowPage(position, self.end, later)
+        begin = bisect_right(self.records, position, key=lambda each: Position.after(each.sequence_number))
+        found = self.records[begin : begin + records_max]
+        whole = begin + len(found) == len(self.records)
+        return WindowPage(position, self.end if whole else Position.after(found[-1].sequence_number), found)
+
+    @cached_property
+    def _ordered(self) -> bool:
+        """Whether each record is behind the one before it."""
+        ends = [end_of(each.sequence_number) for each in self.records]
+        return all(before < after for before, after in pairwise(ends))
 
 
 class ReadWindow:
@@ -42,19 +59,20 @@ class ReadWindow:
         """About how many bytes the pages take."""
         self._pages: deque[WindowPage] = deque()
 
-    def take(self, records: Sequence[Record], *, kept: bool) -> None:
-        """Moves the end behind what was read there. `kept`: there are other readers, for whom it is kept."""
+    def take(self, records: Sequence[Record], *, kept: bool) -> WindowPage | None:
+        """Moves the end behind what was read there. `kept`: there are other readers, for whom it is kept as the page that is returned."""
         if not records:
-            return
+            return None
         end = max(self.end, Position.after(records[-1].sequence_number))
         if not kept:
             self.drop_beyond(0)
             self.start = self.end = end
-            return
-        page = WindowPage(self.end, end, records, sum(map(size_of, records)))
+            return None
+        page = WindowPage(self.end, end, records)
         self._pages.append(page)
         self.size += page.size
         self.end = end
+        return page
 
     def covers(self, position: Position) -> bool:
         """Whether everything between a position and the end is here, so that nothing of the shard would be left out."""
@@ -67,11 +85,11 @@ class ReadWindow:
         # Records before the first one may be gone, or too old for a start by time. Its reader must find that out from the source.
         return bool(self._pages) and position >= Position.after(self._pages[0].records[0].sequence_number)
 
-    def behind(self, position: Position) -> tuple[Sequence[Record], Position] | None:
-        """The records of one page behind a position that is covered, and the place behind them; None at the end."""
+    def behind(self, position: Position, records_max: int) -> WindowPage | None:
+        """The first records behind a position that is covered, of one page and no more than `records_max`; None at the end."""
         for page in self._pages:
             if position < page.end:
-                return page.behind(position), page.end
+                return page.first_behind(position, records_max)
         return None
 
     def drop_passed(self, position: Position) -> None:

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 
 from poller.domain.errors import CursorExpired, PortError, PositionTrimmed, ResourceMissing, ServiceThrottled
 from poller.domain.records import SHARD_END, Cursor, Monotonic, Page, Position, ShardId
+from poller.memory.answers import AnswerTooLarge, make_room
 from poller.ports import Clock, StreamSource
-from poller.rules.streams.shared_reads.read_window import ReadWindow
+from poller.rules.streams.shared_reads.read_window import ReadWindow, WindowPage
 from poller.rules.streams.shared_reads.rhythm import Rhythm
 from poller.runtime.memory.pool import MemoryAccount
 from poller.runtime.stopping import wait_until
@@ -53,8 +54,8 @@ class _Reading:
 
     began: Monotonic
     page: Page | None = None
-    end: Position | None = None
-    """The place behind the page."""
+    kept: WindowPage | None = None
+    """Its records, if there are other readers."""
     error: PortError | None = None
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -80,13 +81,13 @@ class _OpenWindow(ReadWindow):
         self.reading = _Reading(now)
         return self.reading
 
-    def take_page(self, page: Page, now: Monotonic, *, kept: bool) -> None:
-        """Takes what the source has brought at the end of the window."""
+    def take_page(self, page: Page, now: Monotonic, *, kept: bool) -> WindowPage | None:
+        """Takes what the source has brought at the end of the window, and returns it if it is kept for other readers."""
         self.cursor, self.behind_ms = page.cursor, page.behind_ms
         self.rhythm.found(now, records=bool(page.records))
         more = bool(page.records or page.behind_ms) or page.cursor is None
         self.due = Monotonic(now + self.rhythm.wait_s(now, more=more))
-        self.take(page.records, kept=kept)
+        return self.take(page.records, kept=kept)
 
     def throttled(self, now: Monotonic) -> None:
         """The source has refused a read because there were too many."""
@@ -147,6 +148,12 @@ class SharedShard:
             self._windows.remove(window)
             self.count()
 
+    def empty(self) -> None:
+        """Drops all records, and keeps the windows' ends, from which reading goes on."""
+        for each in self._windows:
+            each.drop_beyond(0)
+        self.count()
+
     def forget(self) -> None:
         """Drops all windows."""
         self._windows.clear()
@@ -182,6 +189,8 @@ class SharedReads:
         self._memory = memory
         self._kept_bytes_max = kept_bytes_max
         self._shards: dict[tuple[Hashable, ShardId], SharedShard] = {}
+        self._kept: dict[SharedShard, None] = {}
+        """The shards whose windows have records, the one first that has waited longest for another page."""
         self.tally = WindowTally(memory=memory)
         """All windows of all shards."""
 
@@ -207,7 +216,21 @@ class SharedReads:
             found.places.pop(reader, None)
             if not found.places:
                 found.forget()
+                self._kept.pop(found, None)
                 del self._shards[key, shard]
+
+    def has_taken(self, shard: SharedShard) -> None:
+        """A window of a shard has taken a page. Windows that got none for longest are emptied while all together take too much.
+
+        Their readers may be blocked for hours. They ask the source for what they need then.
+        """
+        shard.count()
+        self._kept.pop(shard, None)
+        self._kept[shard] = None
+        while self.tally.size > self._most and self._kept:
+            oldest = next(iter(self._kept))
+            del self._kept[oldest]
+            oldest.empty()
 
     def forget(self, key: Hashable) -> None:
         """Drops all windows of a stream. Its readers ask the source for their places."""
@@ -223,10 +246,14 @@ class SharedReads:
     @property
     def size_max(self) -> int:
         """What one window may take."""
-        most = self._kept_bytes_max
-        if self._memory is not None:
-            most = min(most, self._memory.total // KEPT_PART)
-        return most // max(1, self.tally.windows)
+        return self._most // max(1, self.tally.windows)
+
+    @property
+    def _most(self) -> int:
+        """What all windows may take together."""
+        if self._memory is None:
+            return self._kept_bytes_max
+        return min(self._kept_bytes_max, self._memory.total // KEPT_PART)
 
 
 class SharedSource:
@@ -262,14 +289,13 @@ class SharedSource:
         while True:
             shared = self._shared.entered(self._key, shard, self, place.position)
             window = shared.window(place, self._rhythm, size_max=self._shared.size_max)
-            found = window.behind(place.position)
+            found = window.behind(place.position, records_max)
             if found is not None:
-                records, end = found
-                return Page(records, _Place(end).cursor(), _older(window.behind_ms), waited=True)
+                return await _given(found, _older(window.behind_ms))
             reading = window.reading
             if reading is not None:
                 await reading.over.wait()
-                page = _page_of(reading, asked)
+                page = await _page_of(reading, asked, place.position, records_max)
                 if page is not None:
                     return page
                 continue
@@ -294,6 +320,9 @@ class SharedSource:
                 window.cursor = await self._source.cursor(shard, window.end)
             reading.began = self._clock.monotonic()
             page = await self._source.read(shard, window.cursor, records_max=records_max)
+        except AnswerTooLarge:
+            # It is this reader that has no room. The others read for themselves.
+            raise
         except PortError as error:
             reading.error = error
             if isinstance(error, CursorExpired):
@@ -305,9 +334,9 @@ class SharedSource:
                 window.throttled(self._clock.monotonic())
             raise
         else:
-            window.take_page(page, self._clock.monotonic(), kept=len(shared.places) > 1)
-            shared.count()
-            reading.page, reading.end = page, window.end
+            reading.kept = window.take_page(page, self._clock.monotonic(), kept=len(shared.places) > 1)
+            reading.page = page
+            self._shared.has_taken(shared)
             following = None if page.cursor is None else _Place(window.end).cursor()
             return Page(page.records, following, page.behind_ms, page.ended, waited=True)
         finally:
@@ -315,21 +344,29 @@ class SharedSource:
             reading.over.set()
 
 
-def _page_of(reading: _Reading, asked: Monotonic) -> Page | None:
+async def _page_of(reading: _Reading, asked: Monotonic, position: Position, records_max: int) -> Page | None:
     """What a shared read has brought for a reader that waited for it; None if it has to be read again for this reader.
 
     A read that began before the reader asked does not show that there is nothing more. Raises the error of the read.
     """
     if reading.error is not None:
         raise reading.error
-    page = reading.page
-    if page is None or reading.end is None:
+    page, kept = reading.page, reading.kept
+    if page is None:
         return None
     late = reading.began < asked or page.cursor is None
-    if late and not page.records:
-        return None
-    behind_ms = _older(page.behind_ms) if late else page.behind_ms
-    return Page(page.records, _Place(reading.end).cursor(), behind_ms, waited=True)
+    if kept is None:
+        return (
+            None if late or page.records else Page((), _Place(position).cursor(), page.behind_ms, waited=True)
+        )
+    first = kept.first_behind(position, records_max)
+    return await _given(first, _older(page.behind_ms) if late or first is not kept else page.behind_ms)
+
+
+async def _given(found: WindowPage, behind_ms: int | None) -> Page:
+    """Records that were read already, once this reader has room for them, too. Raises AnswerTooLarge."""
+    await make_room(found.size)
+    return Page(found.records, _Place(found.end).cursor(), behind_ms, waited=True)
 
 
 def _older(behind_ms: int | None) -> int | None:

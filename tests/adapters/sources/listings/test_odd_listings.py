@@ -93,6 +93,13 @@ def test_a_listing_with_an_odd_member_has_shards_that_can_be_kept_or_is_refused(
 
 
 @pytest.mark.parametrize("kind", [KINESIS, DYNAMODB])
+@pytest.mark.parametrize("end", [*ODD, -1, "-1", "open"], ids=lambda odd: ascii(odd)[:20])
+def test_an_end_that_is_no_sequence_number_closes_no_shard(kind: str, end: Any) -> None:
+    wire = {"ShardId": "shardId-000000000000", "SequenceNumberRange": {"EndingSequenceNumber": end}}
+    assert not listed(kind, Pages({None: [wire]}, {}))[0].closed
+
+
+@pytest.mark.parametrize("kind", [KINESIS, DYNAMODB])
 @pytest.mark.parametrize("odd", NO_NAMES, ids=lambda odd: ascii(odd)[:20])
 @pytest.mark.parametrize("member", ["ShardId", "ParentShardId"])
 def test_no_shard_is_listed_without_the_parent_that_its_odd_name_stands_for(

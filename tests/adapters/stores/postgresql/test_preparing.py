@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from pathlib import Path
 
 import pytest
 
@@ -171,6 +172,33 @@ def test_a_server_that_takes_no_writes_is_looked_at_and_named(
     assert "it takes no writes of this role" in capsys.readouterr().err
     with pytest.raises(ServiceUnavailable, match="read-only"):
         asyncio.run(_opened(reading))
+
+
+def test_what_keeps_the_commands_from_the_database_is_said_once_with_a_remedy(
+    postgres_server: Postgres, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = postgres_server.url(create="false")
+    missing = f"{url}&password_file={tmp_path}/none"
+    for word, wrong, remedy in (
+        ("check", url.replace("/postgres?", "/absent?"), "correct server, port, database, role or password"),
+        ("init", url.replace("/postgres?", "/absent?"), "correct the URL, or what the role or user may do"),
+        ("check", missing, "correct its path or permissions"),
+        ("init", missing, "correct its path or permissions"),
+    ):
+        assert poller_store(word, wrong) == 2
+        said = capsys.readouterr().err
+        assert remedy in said
+        assert said.count("store:") == 1
+
+
+def test_a_role_that_may_not_use_the_schema_is_told_to_get_grants(
+    postgres_server: Postgres, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = postgres_server.url()
+    asyncio.run(_opened(url))
+    postgres_server.run("CREATE ROLE stranger LOGIN")
+    assert poller_store("check", as_role(url, "stranger")) == 2
+    assert "GRANT the role what docs/operate/stores.md#postgresql says" in capsys.readouterr().err
 
 
 async def _opened(url: str) -> None:

@@ -19,14 +19,18 @@ def numbers(records: Sequence[Record]) -> list[int]:
     return [int(each.sequence_number) for each in records]
 
 
-def from_here(window: ReadWindow, position: Position) -> list[int]:
-    """All that a reader takes from a window from its place on."""
+ALL = 10_000
+
+
+def from_here(window: ReadWindow, position: Position, records_max: int = ALL) -> list[int]:
+    """All that a reader takes from a window from its place on, so many records at a time."""
     taken: list[int] = []
-    while (found := window.behind(position)) is not None:
-        records, end = found
-        assert end > position
-        taken += numbers(records)
-        position = end
+    while (found := window.behind(position, records_max)) is not None:
+        assert found.end > position
+        assert len(found.records) <= records_max
+        assert found.size == sum(map(size_of, found.records))
+        taken += numbers(found.records)
+        position = found.end
     assert position == window.end
     return taken
 
@@ -46,9 +50,9 @@ steps = st.lists(
 )
 
 
-@given(start=places, then=steps, place=places)
+@given(start=places, then=steps, place=places, records_max=st.integers(1, 5))
 def test_a_covered_place_gets_all_that_was_read_behind_it_and_nothing_before(
-    start: Position, then: list[tuple[str, object, object]], place: Position
+    start: Position, then: list[tuple[str, object, object]], place: Position, records_max: int
 ) -> None:
     window = ReadWindow(start)
     first = int(start.sequence_number) if start.sequence else 0
@@ -74,9 +78,9 @@ def test_a_covered_place_gets_all_that_was_read_behind_it_and_nothing_before(
     if not window.covers(place):
         return
     if place == start and place.sequence == 0:
-        assert from_here(window, place) == there
+        assert from_here(window, place, records_max) == there
         return
-    assert from_here(window, place) == [each for each in there if end_of(str(each)) > place.end]
+    assert from_here(window, place, records_max) == [each for each in there if end_of(str(each)) > place.end]
 
 
 @given(start=st.sampled_from([Position.horizon(), Position.at(3.0)]))  # type: ignore[arg-type]
@@ -104,10 +108,51 @@ def test_a_place_inside_of_an_aggregated_record_gets_the_parts_behind_it() -> No
     window = ReadWindow(Position.after("5"))
     parts = [kinesis(f"7:{part}/3") for part in range(3)]
     window.take(parts, kept=True)
-    found = window.behind(Position.after("7:0/3"))
+    found = window.behind(Position.after("7:0/3"), ALL)
     assert found is not None
-    assert [each.sequence_number for each in found[0]] == ["7:1/3", "7:2/3"]
-    assert found[1] == Position.after("7")
+    assert [each.sequence_number for each in found.records] == ["7:1/3", "7:2/3"]
+    assert found.end == Position.after("7")
+
+
+def test_a_page_may_be_cut_inside_of_an_aggregated_record() -> None:
+    window = ReadWindow(Position.after("5"))
+    window.take([kinesis(f"7:{part}/3") for part in range(3)], kept=True)
+    first = window.behind(Position.after("5"), 2)
+    assert first is not None
+    assert [each.sequence_number for each in first.records] == ["7:0/3", "7:1/3"]
+    rest = window.behind(first.end, 2)
+    assert rest is not None
+    assert [each.sequence_number for each in rest.records] == ["7:2/3"]
+    assert rest.end == Position.after("7")
+
+
+@given(read_at_once=st.lists(st.integers(6, 12), min_size=1, max_size=8), records_max=st.integers(1, 4))
+def test_of_a_page_that_is_not_in_order_nothing_is_left_out(
+    read_at_once: list[int], records_max: int
+) -> None:
+    window = ReadWindow(Position.after("5"))
+    window.take(read(*read_at_once), kept=True)
+    position, taken = Position.after("5"), []
+    while (found := window.behind(position, records_max)) is not None:
+        assert found.end > position
+        taken += numbers(found.records)
+        position = found.end
+    assert taken == read_at_once
+
+
+@given(page=st.lists(st.integers(1, 9), min_size=1, max_size=6, unique=True), records_max=st.integers(1, 3))
+def test_a_page_that_goes_back_is_cut_without_end_or_repeats(page: list[int], records_max: int) -> None:
+    """As a source sends it that repeats what was read. A reader at the place has those records."""
+    place = Position.after("5")
+    window = ReadWindow(place)
+    kept = window.take(read(*sorted(page)), kept=True)
+    assert kept is not None
+    first = kept.first_behind(place, records_max)
+    assert first.end >= place
+    if len(page) > records_max:
+        assert numbers(first.records) == [each for each in sorted(page) if each > 5][:records_max]
+    else:
+        assert numbers(first.records) == sorted(page)
 
 
 def test_nothing_is_kept_for_nobody() -> None:
@@ -122,7 +167,7 @@ def test_a_source_that_goes_back_does_not_take_the_end_back() -> None:
     window.take(read(7, 8), kept=True)
     window.take(read(6, 7), kept=True)
     assert window.end == Position.after("8")
-    assert window.behind(Position.after("8")) is None
+    assert window.behind(Position.after("8"), ALL) is None
 
 
 def test_a_record_takes_its_data_and_something_for_itself() -> None:

@@ -37,13 +37,13 @@ class Reader:
     errors: list[PortError] = field(default_factory=list)
     cursor: Cursor | None = None
     slow_s: float = 0.0
-    """How long it takes over a page."""
+    records_max: int = 1000
 
     async def once(self) -> Page:
         """One read, as the engine does it."""
         if self.cursor is None:
             self.cursor = await self.source.cursor(SHARD, self.position)
-        page = await self.source.read(SHARD, self.cursor, records_max=1000)
+        page = await self.source.read(SHARD, self.cursor, records_max=self.records_max)
         self.cursor = page.cursor
         self.pages.append(page)
         for each in page.records:
@@ -358,7 +358,8 @@ def test_whatever_happens_each_reader_gets_every_record_in_order(seed: int) -> N
             Paced(page_max=rng.choice((1, 3, 20)), behind_ms=rng.choice((0, 0, 50))),
             kept_bytes_max=rng.choice((0, 1000, 5000, 1_000_000)),
         )
-        readers = [world.reader(slow_s=rng.choice((0.0, 0.0, 0.3, 4.0))) for _ in range(rng.randint(1, 6))]
+        slow, most = (0.0, 0.0, 0.3, 4.0), rng.choice((1, 2, 7, 1000, 1000))
+        readers = [world.reader(slow_s=rng.choice(slow), records_max=most) for _ in range(rng.randint(1, 6))]
         tasks: dict[int, asyncio.Task[None]] = {}
         last = 0
         for _ in range(40):
