@@ -229,8 +229,8 @@ class FastOperation:
         self._signer: tuple[Any, dict[str, Any]] | None = None
         self._recipes: dict[str, RequestTemplate | None] = {}
         self._keys = SigningKeys()
-        self._learning: dict[asyncio.Task[Any], tuple[str, str | None]] = {}
-        """Who has the library send a request that is to be learnt, under which name, and with which trace header."""
+        self._learning: dict[asyncio.Task[Any] | None, tuple[str, str | None]] = {}
+        """Who has the library send a request that is to be learnt, its name, and its trace header. Another task's is another one's."""
         self._signings: dict[RequestTemplate, TemplateSigner] = {}
         self._second = 0
         service = client.meta.service_model.service_id.hyphenize()
@@ -347,13 +347,11 @@ class FastOperation:
     async def _learn(self, *, request: Any, **_: object) -> Any | None:
         """Keeps how the library sends this request, if it can be signed here to the same effect; then adds its trace header.
 
-        Returns the answer if it has to wait for room in memory, and None where the library is to send. A client may have several of
-        these, and each of them is told of all its requests: one that is another's is sent by that other.
+        Returns the answer if it has to wait for room in memory, and None where the library is to send, as for another one's request.
         """
-        task = asyncio.current_task()
-        if task is None or task not in self._learning:
+        if (found := self._learning.get(asyncio.current_task())) is None:
             return None
-        name, trace = self._learning[task]
+        name, trace = found
         if name not in self._recipes and len(self._recipes) < RECIPES_MAX:
             await self._keep(name, request)
         if trace is not None:
