@@ -146,3 +146,5 @@ async def test_an_answer_that_is_cut_behind_its_head_raises_what_the_library_rai
             async with operation(sender, server) as get:
                 with answering(room), pytest.raises(ConnectionClosedError):
                     await get(PARAMETERS)
+        assert room.asked == [90], "a call that asks again would need room for each of its answers"
+        assert len(server.heads) == len(before(sender)) + 1
