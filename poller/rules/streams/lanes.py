@@ -112,6 +112,8 @@ class LaneFreed:
 
 type LaneCommand = InvokePart | DiscardPart | WaitUntil | Rest | Hold | Done
 type LaneEffect = Effect | LaneBlocked | LaneFreed
+type Sums = dict[int, tuple[tuple[Entry, ...], int]]
+"""The bytes of parts, by the identity of their entries. It keeps the entries, so that no others can have the identity meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,7 @@ class LaneState:
         self.buffer = Buffer(policy)
         self._batch: BatchState | None = None
         self._batch_bytes = 0
+        self._sums: Sums = {}
         self._step: Invoke | Discard | None = None
         self._offered: DiscardPart | None = None
 
@@ -165,7 +168,8 @@ class LaneState:
     def hold(self, batch: BatchState | None) -> None:
         """Makes this the lane's batch."""
         self._batch, self._step, self._offered = batch, None, None
-        self._batch_bytes = 0 if batch is None else _held_bytes(batch)
+        self._sums = {} if batch is None else _sums(batch, self._sums)
+        self._batch_bytes = 0 if batch is None else _held_bytes(batch, self._sums)
 
     def adjust(self, batch: BatchState) -> None:
         """Changes when the batch is tried. A notice that was not delivered yet stays the same."""
@@ -231,11 +235,28 @@ def look_far(lanes: Sequence[LaneState]) -> bool:
     return sum(lane.buffer.encoded_bytes for lane in lanes) >= LOOK_AHEAD_BYTES_MAX
 
 
-def _held_bytes(batch: BatchState) -> int:
-    """About how many bytes a batch takes in memory: its records, and again as an event of its first part."""
-    size = EVENT_COPIES * sum([each.size for each in batch.parts[0].entries])
+def _sums(batch: BatchState, known: Sums) -> Sums:
+    """The bytes of each part of a batch. A part whose entries were summed before is not summed again.
+
+    A bisect makes parts without end, and nearly all of them wait while the first one is tried.
+    """
+    sums: Sums = {}
     for part in batch.parts:
-        size += sum([each.size for each in part.entries]) + ENTRY_BYTES * len(part.entries)
+        entries = part.entries
+        sums[id(entries)] = known.get(id(entries)) or (entries, size_of(entries))
+    return sums
+
+
+def size_of(entries: Iterable[Entry]) -> int:
+    """The bytes that entries take in an event."""
+    return sum([each.size for each in entries])
+
+
+def _held_bytes(batch: BatchState, sums: Sums) -> int:
+    """About how many bytes a batch takes in memory: its records, and again as an event of its first part."""
+    size = EVENT_COPIES * sums[id(batch.parts[0].entries)][1]
+    for part in batch.parts:
+        size += sums[id(part.entries)][1] + ENTRY_BYTES * len(part.entries)
     return size
 
 
