@@ -11,14 +11,19 @@ import pytest
 
 from poller.domain.errors import ServiceUnavailable
 from poller.domain.records import Cursor, Page, Record
+from poller.domain.telemetry.labels import TaskKind
+from poller.domain.telemetry.mapping_events import LeaseMoved, ShardStarted
+from poller.domain.telemetry.observers import AnyTelemetryEvent
 from poller.memory.answers import make_room
 from poller.rules.memory.byte_budget import HOLDING_PATIENCE_S, IDLE_PATIENCE_S, PAGE_BYTES, UNIT_BYTES
 from poller.rules.memory.sizes import SIZE_UNKNOWN
 from poller.rules.streams.flow import ShardFlow
 from poller.rules.streams.lanes import Holding
 from poller.runtime.memory.pool import MemoryPool
+from poller.runtime.stopping import Stop
 from poller.runtime.streams.bounded.shard_memory import ANSWER_S_MAX, FIRST_FACTOR, ShardMemory
-from tests.runtime.fakes import records
+from poller.runtime.streams.stream_mapping import StreamMapping
+from tests.runtime.fakes import SHARD, FakeFunction, FakeStream, Seen, records, stream_parts
 from tests.virtual import run_virtual
 
 MB = 1024 * 1024
@@ -215,3 +220,42 @@ def test_a_shard_that_holds_more_than_its_part_reads_on_only_if_nothing_of_it_ca
         await done
 
     played(main)
+
+
+def test_a_shard_has_no_account_before_its_first_read() -> None:
+    async def main(pool: MemoryPool, _: Held, memory: ShardMemory) -> None:
+        alone = pool.budget.part
+        memory.count()
+        assert pool.budget.part == alone == pool.budget.total
+        await memory.read(Source(100).call, 10)
+        assert pool.budget.part < alone
+        memory.close()
+        assert pool.budget.part == alone
+
+    played(main)
+
+
+def test_a_shard_that_is_cancelled_before_its_first_step_leaves_no_account() -> None:
+    def cancel_shard() -> None:
+        (task,) = [each for each in asyncio.all_tasks() if each.get_name() == f"{TaskKind.SHARD} {SHARD}"]
+        task.cancel()
+
+    class Foreign(Seen):
+        """Cancels the shard's task in the turn in which it would begin."""
+
+        def on(self, event: AnyTelemetryEvent) -> None:
+            super().on(event)
+            if isinstance(event, LeaseMoved) and event.held:
+                asyncio.get_running_loop().call_soon(cancel_shard)
+
+    async def main() -> None:
+        seen = Foreign()
+        parts = stream_parts(FakeStream(), FakeFunction(), seen=seen)
+        parts.memory.follow(64)
+        with pytest.raises(ExceptionGroup):
+            await StreamMapping(parts, Stop()).run()
+        assert seen.of(LeaseMoved)
+        assert not seen.of(ShardStarted)
+        assert parts.memory.budget.part == parts.memory.budget.total
+
+    run_virtual(main())

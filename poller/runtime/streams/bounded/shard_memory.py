@@ -8,7 +8,7 @@ from poller.rules.memory.byte_budget import FOR_EVER, UNIT_BYTES, Patience
 from poller.rules.memory.sizes import SizesSeen
 from poller.rules.streams.flow import ShardFlow
 from poller.rules.streams.lanes import EVENT_COPIES
-from poller.runtime.memory.pool import CallRoom, MemoryPool
+from poller.runtime.memory.pool import CallRoom, MemoryAccount, MemoryPool
 
 ANSWER_S_MAX = 1.0
 """An answer of several records that finds no room for so long is abandoned, and read again in smaller pieces."""
@@ -26,7 +26,9 @@ class ShardMemory:
 
     def __init__(self, pool: MemoryPool, flow: ShardFlow, *, batch_records: int) -> None:
         """`batch_records`: how many the batches of all lanes may have at once."""
-        self._account = pool.account()
+        self._pool = pool
+        self._account: MemoryAccount | None = None
+        """Opened by the first read: a shard that is cancelled before it begins never closes it."""
         self._flow = flow
         self._batch_records = batch_records
         self._seen = SizesSeen()
@@ -38,15 +40,16 @@ class ShardMemory:
 
     async def read(self, call: Callable[[int], Awaitable[Page]], records_max: int) -> Page:
         """Waits for room, and calls the source with the number of records that fit. The room is kept until `accept`."""
+        account = self._account = self._account or self._pool.account()
         while True:
             self._leave()
             self.count()
-            likely = min(self._seen.call, self._account.page_bytes)
+            likely = min(self._seen.call, account.page_bytes)
             least = min(likely, UNIT_BYTES)
-            self._room = room = await self._account.room(least=least, most=likely, patience=Patience())
+            self._room = room = await account.room(least=least, most=likely, patience=Patience())
             assert room is not None, "a wait without a limit"
             # More records than are expected may be there, and when they come there is room for the real answer, or it waits.
-            asked = self._seen.count(max(room.granted, self._account.page_bytes), records_max)
+            asked = self._seen.count(max(room.granted, account.page_bytes), records_max)
             batches = 1 + EVENT_COPIES * min(1.0, self._batch_records / asked)
             room.factor = max(ANSWER_FACTOR, self._factor, batches)
             room.patience = Patience()
@@ -66,11 +69,9 @@ class ShardMemory:
 
     def accept[T](self, take: Callable[[], T]) -> T:
         """Lets the flow take in the page that was read, counts what it comes to, and gives back the room of the call."""
-        self.count()
-        before = self._account.held
+        before = self.count()
         taken = take()
-        self.count()
-        room, grown = self._room, self._account.held - before
+        room, grown = self._room, self.count() - before
         if room is not None:
             self._seen.brought(self._count, max(room.answer, grown), asked=self._asked)
             if room.answer:
@@ -78,15 +79,18 @@ class ShardMemory:
         self._leave()
         return taken
 
-    def count(self) -> None:
-        """Counts what the flow holds now."""
+    def count(self) -> int:
+        """Counts what the flow holds now. Returns it, in bytes."""
         size, starving = self._flow.holding
-        self._account.hold(size, starving=starving)
+        if self._account is not None:
+            self._account.hold(size, starving=starving)
+        return size
 
     def close(self) -> None:
         """The shard has ended."""
         self._leave()
-        self._account.close()
+        if self._account is not None:
+            self._account.close()
 
     def _leave(self) -> None:
         room, self._room = self._room, None
