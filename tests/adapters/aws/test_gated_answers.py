@@ -146,6 +146,8 @@ async def test_an_answer_that_is_cut_behind_its_head_raises_what_the_library_rai
             async with operation(sender, server) as get:
                 with answering(room), pytest.raises(ConnectionClosedError):
                     await get(PARAMETERS)
+        assert room.asked == [90], "a call that asks again would need room for each of its answers"
+        assert len(server.heads) == len(before(sender)) + 1
 
 
 @pytest.mark.parametrize("others", [1, 4])
@@ -155,11 +157,11 @@ async def test_a_request_of_one_mapping_is_sent_once_however_many_share_its_clie
     room.open.set()
     async with scripted(whole(LONG), OK) as server, environment(server.url) as env:
         aws = await client(env, "kinesis", "eu-west-1", read_s_max=READ_S, connections_max=10)
-        before, get, *_ = (FastOperation(aws, "GetRecords", named="StreamARN") for _ in range(1 + others))
+        other, get, *_ = (FastOperation(aws, "GetRecords", named="StreamARN") for _ in range(1 + others))
         with answering(room):
             assert (await get(PARAMETERS)).replace(b" ", b"") == READ
         assert len(server.heads) == 1
         assert room.asked == [len(LONG)]
         with answering(room):
-            assert await before(PARAMETERS) == READ
+            assert await other(PARAMETERS) == READ
         assert len(server.heads) == 2
