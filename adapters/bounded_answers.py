@@ -29,10 +29,13 @@ than one megabyte."""
 BODY_BYTES_MAX = 64 * 1024 * 1024
 """Of one answer. GetRecords, the longest that is read here, has 10 MiB of data, which are 14 MiB as base64."""
 BODY_S_MAX = 180.0
-"""From an answer's head to the end of its body, of AWS's services; 14 MiB in this time need 80 kB/s."""
+"""From an answer's head to the end of its body, of AWS's services; 14 MiB in this time need 80 kB/s. A head has as long from its
+first bytes."""
 CREDENTIALS_BYTES_MAX = 1024 * 1024
 CREDENTIALS_S_MAX = 10.0
 """The same of what gives out credentials: some kilobytes, from the same machine or network."""
+FINAL = 200
+"""The statuses below are those of interim answers."""
 HEAD_PIECE_BYTES = 16 * 1024
 PIECE_BYTES = 32 * 1024
 """How much of a head and of a body is parsed before the clock is read again: some milliseconds at worst."""
@@ -41,6 +44,7 @@ PLAIN_PIECE_BYTES = 512 * 1024
 TOO_MANY = f"more than {INTERIM_MAX} interim answers (1xx) before the answer"
 TOO_LONG = "the body has more than {} bytes"
 TOO_SLOW = "the body takes longer than {:g} s"
+TOO_SLOW_HEAD = "a head, or what surrounds the body, takes longer than {:g} s"
 TOO_MUCH = f"more than {BARE_BYTES_MAX} bytes that neither end the head nor belong to the body"
 _NOTHING = memoryview(b"")
 # The library's own methods. `super()` takes several times as long as a name, and each answer has a dozen of these calls.
@@ -64,6 +68,10 @@ class _Arrived:
     """When the last head was complete, in seconds of the loop's clock."""
     bare_bytes: int = 0
     """Bytes since the last head that were not part of a body."""
+    bare_since: float | None = None
+    """Since when what has come neither ended a head nor belonged to the body, in seconds of the loop's clock."""
+    heads_before: int = 0
+    """The number of heads before the last piece."""
     body_bytes: int = 0
     newest: RawResponseMessage | None = None
     """The last head."""
@@ -75,10 +83,14 @@ class _Arrived:
     """When data came last, in seconds of the loop's clock, while the limit on a server's silence holds."""
     silence_timer: asyncio.TimerHandle | None = None
 
-    def piece(self, size: int, body_bytes: int) -> str:
+    def piece(self, size: int, body_bytes: int, now: float) -> str:
         """Counts a piece of `size` bytes that was parsed; the body has `body_bytes` now. Returns which limit is exceeded."""
         moved, self.body_bytes = body_bytes != self.body_bytes, body_bytes
         self.bare_bytes = 0 if moved else self.bare_bytes + size
+        if moved or self.heads != self.heads_before:
+            self.heads_before, self.bare_since = self.heads, None
+        elif self.bare_since is None:
+            self.bare_since = now
         if self.heads > INTERIM_MAX + 1:
             return TOO_MANY
         if self.bare_bytes > BARE_BYTES_MAX:
@@ -87,11 +99,15 @@ class _Arrived:
             return TOO_LONG.format(self.body_bytes_max)
         return ""
 
-    def late(self, now: float) -> str:
-        """Returns the limit of time that a body has exceeded. A server that sends nothing more is noticed by the limit on its silence."""
-        if self.body_s_max is None or now - self.head_at <= self.body_s_max:
+    def late(self, now: float, *, in_body: bool) -> str:
+        """Returns the limit of time that a body or a head has exceeded. A server that sends nothing more is noticed by the limit on its silence."""
+        if self.body_s_max is None:
             return ""
-        return TOO_SLOW.format(self.body_s_max)
+        if in_body and now - self.head_at > self.body_s_max:
+            return TOO_SLOW.format(self.body_s_max)
+        if self.bare_since is not None and now - self.bare_since > self.body_s_max:
+            return TOO_SLOW_HEAD.format(self.body_s_max)
+        return ""
 
 
 class BoundedAnswers(ResponseHandler):
@@ -111,7 +127,8 @@ class BoundedAnswers(ResponseHandler):
     def set_response_params(self, **given: Any) -> None:
         """Prepares for the answer of a new request."""
         arrived = self._arrived
-        arrived.heads = arrived.bare_bytes = arrived.body_bytes = 0
+        arrived.heads = arrived.heads_before = arrived.bare_bytes = arrived.body_bytes = 0
+        arrived.bare_since = None
         _set_response_params(self, **given)
 
     def feed_data(self, data: Any, size: int = 0) -> None:
@@ -219,10 +236,15 @@ class BoundedAnswers(ResponseHandler):
         self._check(len(piece))
 
     def _complete(self, arrived: _Arrived) -> bool:
-        """Whether the whole answer is here, after one head. Nearly all answers arrive like this, and need no more checks."""
-        body = self._payload
+        """Whether the whole answer is here, after one head. Nearly all answers arrive like this, and need no more checks.
+
+        An interim answer is not the answer, although it has the end of a body.
+        """
+        body, newest = self._payload, arrived.newest
         return (
             arrived.heads == 1
+            and newest is not None
+            and newest.code >= FINAL
             and self._exception is None
             and body is not None
             and body.total_bytes <= arrived.body_bytes_max
@@ -238,11 +260,11 @@ class BoundedAnswers(ResponseHandler):
             return
         body = self._payload
         body_bytes = body.total_bytes if body is not None else 0
-        why = self._arrived.piece(size, body_bytes)
-        if not why and body is not None and body_bytes:
-            why = self._arrived.late(self._loop.time())
-            if why and body.is_eof():
-                return
+        now = self._loop.time()
+        why = self._arrived.piece(size, body_bytes, now)
+        if not why:
+            # What a connection still has of the answer before is at its end, as the body of an interim answer is.
+            why = self._arrived.late(now, in_body=bool(body_bytes) and body is not None and not body.is_eof())
         if why:
             self._cut_off(why)
 

@@ -14,11 +14,27 @@ import pytest
 
 from adapters import bounded_answers
 from adapters.aws.clients import client, mapped
-from adapters.bounded_answers import BODY_BYTES_MAX, CREDENTIALS_BYTES_MAX, TOO_LONG, TOO_SLOW, BoundedAnswers
+from adapters.bounded_answers import (
+    BODY_BYTES_MAX,
+    CREDENTIALS_BYTES_MAX,
+    TOO_LONG,
+    TOO_SLOW,
+    TOO_SLOW_HEAD,
+    BoundedAnswers,
+)
 from poller.domain.errors import PortError, ServiceUnavailable
 from poller.plugins import Environment
 from tests.adapters.answers import environment
-from tests.adapters.test_endless_answers import CHUNKED, Caller, Flood, by_hand, by_the_library, flooding
+from tests.adapters.test_endless_answers import (
+    ANSWER,
+    CHUNKED,
+    CONTINUE,
+    Caller,
+    Flood,
+    by_hand,
+    by_the_library,
+    flooding,
+)
 from tests.virtual import run_virtual
 
 pytestmark = pytest.mark.usefixtures("account")
@@ -38,6 +54,21 @@ class Drip(Flood):
             while True:
                 sock.sendall(self.repeats)
                 time.sleep(0.05)
+
+
+@dataclass(frozen=True, slots=True)
+class Late(Flood):
+    """The answer in two pieces, a while after what begins."""
+
+    def send(self, sock: socket.socket) -> None:
+        sock.sendall(self.begins)
+        time.sleep(0.6)
+        sock.sendall(self.repeats[:10])
+        time.sleep(0.05)
+        sock.sendall(self.repeats[10:])
+        # The client ends the connection.
+        with suppress(OSError):
+            sock.recv(1)
 
 
 SLOW = Drip(CHUNKED, b"1\r\n \r\n")
@@ -79,6 +110,41 @@ def test_a_body_that_comes_too_slowly_is_cut_off(caller: Caller, monkeypatch: py
     error = refusal(SLOW, caller)
     assert isinstance(error, ServiceUnavailable)
     assert TOO_SLOW.format(0.5) in causes(error)
+
+
+@pytest.mark.parametrize(
+    "slow",
+    [
+        Drip(b"HTTP/1.1 200 ", b"a"),
+        Drip(b"HTTP/1.1 200 OK\r\nX: ", b"a"),
+        Drip(CONTINUE + b"HTTP/1.1 200 OK\r\nX: ", b"a"),
+        Drip(CHUNKED + b"2;", b"a"),
+    ],
+    ids=["a status line", "a header", "a header behind an interim answer", "the first chunk's extension"],
+)
+@pytest.mark.parametrize("caller", [by_the_library, by_hand])
+def test_a_head_that_comes_too_slowly_is_cut_off(
+    caller: Caller, slow: Drip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounded_answers, "BODY_S_MAX", 0.5)
+    error = refusal(slow, caller)
+    assert isinstance(error, ServiceUnavailable)
+    assert TOO_SLOW_HEAD.format(0.5) in causes(error)
+
+
+@pytest.mark.parametrize("caller", [by_the_library, by_hand])
+def test_a_head_may_come_long_after_an_interim_answer(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounded_answers, "BODY_S_MAX", 0.3)
+
+    async def run(url: str) -> None:
+        async with asyncio.timeout(PATIENCE_S), caller(url) as call:
+            await call()
+
+    # The head comes in pieces, but not slowly. What it waited for took longer than it may take.
+    with flooding(Late(CONTINUE, ANSWER)) as url:
+        asyncio.run(run(url))
 
 
 def settings_of(kind: str, url: str, token: Path) -> dict[str, str]:
