@@ -57,6 +57,7 @@ KEPT_OPERATED_SEEDS: dict[int, str] = {
     8255: "a seek left out records without leave that had lost their times of arrival, since they seemed to be later than its time",
     416: "pollers of a queue were added for the time before its pauses were known, in which none could receive",
     1792: "as 416, in seconds",
+    17610: "a skip waited for ever for records of an earlier run that a consumer's start left out, since each silence between two events began the count of empty pages again",
 }
 """Seeds of scenarios with their variations and operators, without redrives, to what was wrong."""
 

@@ -64,6 +64,9 @@ class ConnectionGuard:
             return False
         if self._leader is not None and self._is_admitted(peer_socket, self._leader):
             return True
+        if socket_of(peer, own) is None:
+            # It has ended while it was looked for.
+            return False
         self.refused(RefusedFor.PEER, peer_socket.uid)
         return False
 

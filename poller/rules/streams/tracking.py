@@ -14,7 +14,7 @@ from poller.rules.streams.watermark import Span, Watermark
 SETTLED_THROUGH_STEP_S = 600
 """A checkpoint's `settled_through` is a multiple of this, so that an idle shard writes a checkpoint only once in this time."""
 EMPTY_PAGES = 10
-"""So many empty pages in a row show that the source has nothing more. One may be empty although more follows, as on DynamoDB."""
+"""So many empty pages without a record between them show that the source has nothing more. One may be empty although more follows, as on DynamoDB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class RecordTracker:
         """Whether records may be settled behind others that are not, in a shard with one lane."""
         self._caught_up = False
         self._empty_pages = 0
-        """Pages in a row without a record, behind which the source had nothing when it was asked."""
+        """Pages since the last record, behind which the source had nothing when it was asked."""
 
     @property
     def position(self) -> Position:
@@ -113,7 +113,8 @@ class RecordTracker:
         whether the mapping's filters let it through; None if all pass.
         """
         self._caught_up = caught_up
-        self._empty_pages = self._empty_pages + 1 if caught_up and not records else 0
+        # An empty page that does not show the end does not unsay those that did: what comes then is new.
+        self._empty_pages = 0 if records else self._empty_pages + caught_up
         fresh, passing = self._fresh(records, passing)
         first = self._watermark.track_all([record.sequence_number for record in fresh])
         settled: list[int] = []

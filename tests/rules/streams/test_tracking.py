@@ -8,7 +8,7 @@ from poller.domain.streams.places import begin_of
 from poller.rules.streams.batching import Entry
 from poller.rules.streams.checkpoint_memo import Memo
 from poller.rules.streams.resuming import EarlierRun
-from poller.rules.streams.tracking import RecordTracker
+from poller.rules.streams.tracking import EMPTY_PAGES, RecordTracker
 from tests.rules.build import kinesis
 
 
@@ -31,3 +31,16 @@ def test_what_is_settled_among_some_records_is_told_of_this_run_and_earlier_ones
         tracker.settle(todo)
     known = tracker.settled_among({begin_of(str(each)) for each in asked})
     assert known == {begin_of(str(each)) for each in asked & (settled | ahead)}
+
+
+@given(st.lists(st.sampled_from(["at the end", "behind", "a record"]), max_size=60))
+def test_a_record_that_does_not_come_is_gone_once_the_source_has_often_had_nothing(pages: list[str]) -> None:
+    """A read without news, such as one that waited in vain for an event, is no sign that there is more."""
+    tracker = RecordTracker(Position.horizon(), EarlierRun(Memo(), lanes=1), settled_through=Epoch(0.0))
+    tracker.expect_skips()
+    ends = 0
+    for number, page in enumerate(pages, 1):
+        records = [kinesis(number)] if page == "a record" else []
+        tracker.take(records, None, caught_up=page == "at the end", asked=Epoch(0.0))
+        ends = 0 if records else ends + (page == "at the end")
+        assert bool(tracker.gone_among({begin_of("1000")})) == (ends >= EMPTY_PAGES)

@@ -200,6 +200,28 @@ def test_without_roots_rights_another_users_socket_is_refused_without_a_search(
     assert len(seen.events) == 1
 
 
+def test_a_process_that_ends_while_it_is_looked_for_is_refused_and_no_stranger(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen, strangers = Seen(), Strangers()
+    strangers.observer = seen
+    keeper = runtime_entrance.ConnectionGuard("orders", strangers)
+    keeper.expect(os.getpid())
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as client,
+    ):
+
+        def ended(leader: int) -> list[int]:
+            client.close()
+            return []
+
+        monkeypatch.setattr("adapters.invokers.function_processes.runtime_entrance.tree", ended)
+        monkeypatch.setattr("adapters.invokers.function_processes.runtime_entrance.session", ended)
+        assert not keeper.admits(client.getsockname(), server.getsockname())
+    assert seen.events == []
+
+
 ECHO = """
 while True:
     headers, event = taken()
