@@ -142,6 +142,24 @@ def test_an_answer_that_finds_no_room_in_its_time_is_given_up() -> None:
     run_virtual(main())
 
 
+def test_an_answer_that_finds_room_behind_the_end_of_its_call_gives_it_back() -> None:
+    async def main() -> None:
+        pool = limited()
+        full, reader = pool.account(), pool.account()
+        room = await roomy(reader, MB)
+        full.hold(62 * MB)
+        with answering(room):
+            coming = asyncio.ensure_future(make_room(10 * MB))
+        await asyncio.sleep(0.25)
+        room.close()
+        full.hold(0)
+        await coming
+        assert now() == pytest.approx(0.25)
+        assert (pool.budget.used, pool.budget.waiting) == (0, 0)
+
+    run_virtual(main())
+
+
 def test_answers_ask_for_nothing_outside_of_a_call() -> None:
     async def main() -> None:
         pool = limited()
