@@ -44,7 +44,7 @@ class WholeMessages:
         return getattr(self._body, name)
 
     async def iter_chunks(self) -> AsyncIterator[tuple[bytes, bool]]:
-        """The messages. Raises ValueError and ParserError for lengths that no message has. A last one that was cut is left out."""
+        """The messages. Raises ValueError for lengths that no message has, and what the library raises. A last one that was cut is left out."""
         came = bytearray()
         while piece := await self._body.readany():
             came += piece

@@ -120,10 +120,8 @@ async def test_an_answer_that_does_not_say_that_it_is_an_event_stream_has_the_li
 @on_a_loop
 async def test_subscriptions_leave_the_other_calls_their_connections() -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clients, "CONNECTIONS_MAX", 2)
-        patch.setattr(
-            clients.client, "__kwdefaults__", {**clients.client.__kwdefaults__, "connections_max": 2}
-        )
+        defaults = clients.client.__kwdefaults__ or {}
+        patch.setattr(clients.client, "__kwdefaults__", defaults | {"connections_max": 2})
         patch.setattr(clients, "CONNECT_S_MAX", 0.5)
         endpoint = Endpoint(0.1)
         async with opened(endpoint) as source:
