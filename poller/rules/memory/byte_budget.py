@@ -197,6 +197,13 @@ class ByteBudget:
         self.give_back(want, serve=False)
         return self.want(want.account, least=size, most=size, now=now, answer=True, patience=patience)
 
+    def shrink(self, want: Want, size: int) -> None:
+        """Leaves a call no more than this of its room."""
+        if want.granted is not None and want.granted > size:
+            self._use(want.account, reserved=size - want.granted)
+            want.granted = size
+            self._serve()
+
     def pressing_at(self, want: Want) -> Monotonic:
         """When a want that still waits is granted its least whatever is used. Infinite for a call of who uses more than its part."""
         account = want.account

@@ -8,6 +8,7 @@ from poller.domain.telemetry.daemon_events import MemoryUsed
 from poller.domain.telemetry.observers import Observer
 from poller.memory.answers import AnswerTooLarge
 from poller.rules.memory.byte_budget import FOR_EVER, UNTIL_IDLE, Account, ByteBudget, Patience, Want
+from poller.rules.memory.sizes import CALL_BYTES_MIN
 from poller.runtime.memory.limits import bytes_of
 from poller.runtime.stopping import wait_until
 
@@ -192,6 +193,12 @@ class CallRoom:
                 return
             self._want = want
         self.answer = needed
+
+    def spare(self) -> None:
+        """As `AnswerRoom.spare`."""
+        if self._want is not None:
+            self._pool.budget.shrink(self._want, CALL_BYTES_MIN)
+            self._pool.changed()
 
     def close(self) -> None:
         """Gives the room back."""

@@ -218,6 +218,9 @@ class Room:
         if answer_bytes > self._most:
             raise AnswerTooLarge(answer_bytes, 0)
 
+    def spare(self) -> None:
+        """As AnswerRoom."""
+
 
 def aggregated(parts: int, data: bytes) -> KinesisRecord:
     """A record with so many equal user records."""
