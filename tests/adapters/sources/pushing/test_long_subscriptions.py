@@ -129,3 +129,52 @@ async def test_subscriptions_leave_the_other_calls_their_connections() -> None:
                 assert await read(source, ShardId(f"shardId-{number:012}"), 1) == ""
             assert await source.shards() == []
     assert endpoint.subscribed == 5
+
+
+BARE = b"data: {}\n\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "head"),
+    [
+        (b"{}", {"Content-Type": "application/json"}),
+        (b"{}", HEAD),
+        (b"", HEAD),
+        (100 * BARE, {"Content-Type": "text/event-stream"}),
+        (100 * BARE, HEAD),
+        (FIRST, HEAD),
+        (FIRST + 100 * BARE, HEAD),
+        (FIRST[:-1], HEAD),
+    ],
+    ids=[
+        "an object, floci 562",
+        "an object as a stream",
+        "nothing",
+        "lines, litellm 31845",
+        "lines as a stream",
+        "no event, connect 4724",
+        "lines behind the first message",
+        "a cut first message",
+    ],
+)
+@on_a_loop
+async def test_an_answer_that_is_no_stream_of_events_lets_the_shard_be_polled(
+    body: bytes, head: Mapping[str, str]
+) -> None:
+    class Other(Endpoint):
+        async def answer(self, request: web.Request) -> web.StreamResponse:
+            if request.headers["X-Amz-Target"].endswith("SubscribeToShard"):
+                self.subscribed += 1
+                return web.Response(body=body, headers=head)
+            return await super().answer(request)
+
+    endpoint = Other(0.1)
+    async with opened(endpoint) as source:
+        pushed = source.pushing()
+        cursor = await pushed.cursor(SHARD, Position.horizon())
+        for _ in range(3):
+            page = await pushed.read(SHARD, cursor, records_max=100)
+            assert page.cursor is not None
+            cursor = page.cursor
+        assert pushed.polled_because(SHARD).startswith("kinesis SubscribeToShard")
+    assert endpoint.subscribed == 1
