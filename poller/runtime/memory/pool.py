@@ -197,7 +197,7 @@ class CallRoom:
     def spare(self) -> None:
         """As `AnswerRoom.spare`."""
         if self._want is not None:
-            self._pool.budget.shrink(self._want, CALL_BYTES_MIN)
+            self._pool.budget.give_back(self._want, keep=CALL_BYTES_MIN)
             self._pool.changed()
 
     def close(self) -> None:
