@@ -156,8 +156,8 @@ class Crowd:
                     )
                 else:
                     self.wants.append(want)
-            case 6 if self.wants:
-                budget.shrink(rng.choice(self.wants), rng.randrange(1, MB))
+            case 6 if granted := [each for each in self.wants if each.granted]:
+                budget.give_back(rng.choice(granted), keep=rng.randrange(1, MB))
 
 
 @pytest.mark.parametrize("seed", range(60))
