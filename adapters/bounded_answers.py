@@ -4,10 +4,14 @@ The HTTP library parses whatever a server sends. A server may send interim answe
 the size of a chunk with a million digits, or a body in chunks of one byte. Each of these would block the loop. So data is parsed
 in pieces, for some milliseconds in one turn and the rest in later turns. If a server sends too much without an answer, its
 connection is closed, and the request fails as for an answer that is not HTTP.
+
+An event stream goes on for minutes. So its body as a whole has no limit on connections that are made for it, and each of its messages has one
+where it is read.
 """
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -46,6 +50,7 @@ TOO_LONG = "the body has more than {} bytes"
 TOO_SLOW = "the body takes longer than {:g} s"
 TOO_SLOW_HEAD = "a head, or what surrounds the body, takes longer than {:g} s"
 TOO_MUCH = f"more than {BARE_BYTES_MAX} bytes that neither end the head nor belong to the body"
+EVENT_STREAM = "application/vnd.amazon.eventstream"
 _NOTHING = memoryview(b"")
 # The library's own methods. `super()` takes several times as long as a name, and each answer has a dozen of these calls.
 _data_received = ResponseHandler.data_received
@@ -62,6 +67,8 @@ class _Arrived:
 
     body_bytes_max: int
     body_s_max: float | None
+    streams: bool = False
+    """Whether the body of an event stream goes on as long as it likes."""
     heads: int = 0
     """The number of heads, interim ones included."""
     head_at: float = 0.0
@@ -95,15 +102,21 @@ class _Arrived:
             return TOO_MANY
         if self.bare_bytes > BARE_BYTES_MAX:
             return TOO_MUCH
-        if body_bytes > self.body_bytes_max:
+        if body_bytes > self.body_bytes_max and not self.streamed:
             return TOO_LONG.format(self.body_bytes_max)
         return ""
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the body is an event stream that may go on."""
+        head = self.newest
+        return self.streams and head is not None and is_event_stream(head.code, head.headers)
 
     def late(self, now: float, *, in_body: bool) -> str:
         """Returns the limit of time that a body or a head has exceeded. A server that sends nothing more is noticed by the limit on its silence."""
         if self.body_s_max is None:
             return ""
-        if in_body and now - self.head_at > self.body_s_max:
+        if in_body and now - self.head_at > self.body_s_max and not self.streamed:
             return TOO_SLOW.format(self.body_s_max)
         if self.bare_since is not None and now - self.bare_since > self.body_s_max:
             return TOO_SLOW_HEAD.format(self.body_s_max)
@@ -114,10 +127,15 @@ class BoundedAnswers(ResponseHandler):
     """A connection of the library that parses in pieces, and closes if a server does not send its answer, or the end of it."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, *, body_bytes_max: int, body_s_max: float | None
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        body_bytes_max: int,
+        body_s_max: float | None,
+        streams: bool = False,
     ) -> None:
         super().__init__(loop)
-        self._arrived = _Arrived(body_bytes_max, body_s_max)
+        self._arrived = _Arrived(body_bytes_max, body_s_max, streams)
 
     @property
     def should_close(self) -> bool:
@@ -281,6 +299,11 @@ class BoundedAnswers(ResponseHandler):
             body.set_exception(aiohttp.ClientPayloadError(why))
 
 
+def is_event_stream(status: int, headers: Mapping[str, str]) -> bool:
+    """Whether an answer with this head is an event stream."""
+    return status == FINAL and headers.get("Content-Type", "").partition(";")[0].strip() == EVENT_STREAM
+
+
 def _plain_bytes(head: RawResponseMessage) -> int:
     """Returns the length of the body that follows this head, if it is to be copied only; otherwise 0."""
     if head.chunked or head.compression:
@@ -289,12 +312,23 @@ def _plain_bytes(head: RawResponseMessage) -> int:
 
 
 def bounded[C: aiohttp.BaseConnector](
-    connector: C, *, body_bytes_max: int = BODY_BYTES_MAX, body_s_max: float | None = None
+    connector: C,
+    *,
+    body_bytes_max: int = BODY_BYTES_MAX,
+    body_s_max: float | None = None,
+    streams: bool = False,
 ) -> C:
-    """Makes the new connections of `connector` bounded, and returns it. `body_s_max` None: the caller has a limit of its own."""
+    """Makes the new connections of `connector` bounded, and returns it. `body_s_max` None: the caller has a limit of its own.
+
+    `streams`: bodies of event streams go on as long as they like, and their reader bounds each event.
+    """
     # There is no public way to choose the class of connections.
     connector._factory = partial(  # type: ignore[assignment]  # one of its own kind
-        BoundedAnswers, asyncio.get_running_loop(), body_bytes_max=body_bytes_max, body_s_max=body_s_max
+        BoundedAnswers,
+        asyncio.get_running_loop(),
+        body_bytes_max=body_bytes_max,
+        body_s_max=body_s_max,
+        streams=streams,
     )
     return connector
 
@@ -302,9 +336,12 @@ def bounded[C: aiohttp.BaseConnector](
 class BoundedSession(AIOHTTPSession):
     """The HTTP session of AWS clients, with bounded connections."""
 
+    streams = False
+    """Whether answers may be event streams."""
+
     async def _create_connector(self, proxy_url: str | None) -> aiohttp.TCPConnector:
         connector: aiohttp.TCPConnector = await super()._create_connector(proxy_url)  # type: ignore[misc]  # not in its stubs
-        return bounded(connector, body_s_max=BODY_S_MAX)
+        return bounded(connector, body_s_max=BODY_S_MAX, streams=self.streams)
 
 
 def bound_credentials(session: AIOHTTPSession) -> None:

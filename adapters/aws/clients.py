@@ -22,6 +22,7 @@ from botocore.eventstream import ParserError as EventStreamParserError
 from botocore.parsers import ResponseParserError
 from dateutil.parser import ParserError
 
+from adapters.aws.event_streams import StreamingSession
 from adapters.aws.identities import RoleTrouble, session_of
 from adapters.bounded_answers import BoundedSession
 from poller.domain.arns import ACCOUNT, PARTITION, REGION
@@ -68,10 +69,11 @@ async def client(
     purpose: str = "",
     connections_max: int = CONNECTIONS_MAX,
     read_s_max: float = READ_S_MAX,
+    streams: bool = False,
 ) -> Any:
     """The daemon's client of one service in one region (None: the settings', else the AWS variables'), as the environment's identity.
 
-    Clients with another `purpose` have connections of their own. Answers of RAW_SERVICES have blobs as base64 text and
+    Clients with another `purpose` have connections of their own. With `streams` answers may be event streams. Answers of RAW_SERVICES have blobs as base64 text and
     timestamps as sent. Raises InvalidConfiguration for a region, endpoint or profile that no client can be made of, and
     ServiceUnavailable when the service that gives out credentials fails.
     """
@@ -80,7 +82,9 @@ async def client(
     session = await session_of(env, raw=service in RAW_SERVICES, region=place)
     return await env.shared.get(
         f"aws client {service} {place} {url} {purpose} as={identity.name if identity else ''}",
-        lambda: _client(session, service, place, url=url, options=_options(connections_max, read_s_max)),
+        lambda: _client(
+            session, service, place, url=url, options=_options(connections_max, read_s_max, streams=streams)
+        ),
     )
 
 
@@ -123,10 +127,10 @@ async def _credentials(session: AioSession, service: str) -> None:
         return
 
 
-def _options(connections_max: int, read_s_max: float) -> AioConfig:
+def _options(connections_max: int, read_s_max: float, *, streams: bool) -> AioConfig:
     return AioConfig(
         connector_args={"keepalive_timeout": KEEP_ALIVE_S, "socket_factory": kept_alive},
-        http_session_cls=BoundedSession,
+        http_session_cls=StreamingSession if streams else BoundedSession,
         connect_timeout=CONNECT_S_MAX,
         read_timeout=read_s_max,
         max_pool_connections=connections_max,

@@ -28,6 +28,10 @@ class AnswerRoom(Protocol):
         """Waits until there is room for an answer of this length. Raises AnswerTooLarge."""
         ...
 
+    def spare(self) -> None:
+        """Gives back nearly all, since the call is not sent for long. What its answer takes is asked for by `make`."""
+        ...
+
 
 _CALL: ContextVar[AnswerRoom | None] = ContextVar("room of the source call", default=None)
 # The calls pass through a library whose signatures are not ours, so the room cannot be an argument.
@@ -53,3 +57,10 @@ async def make_room(answer_bytes: int) -> None:
     room = _CALL.get()
     if room is not None:
         await room.make(answer_bytes)
+
+
+def spare_room() -> None:
+    """To be called before a source's call waits for long: others may have its room meanwhile."""
+    room = _CALL.get()
+    if room is not None:
+        room.spare()

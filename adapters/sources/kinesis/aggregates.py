@@ -132,7 +132,7 @@ def user_records(data: bytes) -> Slices[list[UserRecord] | None]:
 
 def _records(message: bytes) -> Slices[list[UserRecord]]:
     keys: list[str] = []
-    hash_keys: list[int] = []
+    hash_keys: list[int | None] = []
     parts: list[bytes] = []
     work = itertools.count(1)
     for number, value in fields(message):
@@ -159,13 +159,16 @@ def _key(text: bytes) -> str:
     return key
 
 
-def _hash_key(text: bytes) -> int:
+def _hash_key(text: bytes) -> int | None:
+    """None if it is no number: a packer of records without one has written `undefined`, and the records are whole."""
     if not text.isdigit() or len(text) > len(str(HASH_KEY_MAX)) or int(text) > HASH_KEY_MAX:
-        raise ValueError("no hash key")
+        return None
     return int(text)
 
 
-def _record(part: bytes, keys: list[str], hash_keys: list[int], *, work: Iterator[int]) -> Slices[UserRecord]:
+def _record(
+    part: bytes, keys: list[str], hash_keys: list[int | None], *, work: Iterator[int]
+) -> Slices[UserRecord]:
     """One user record. `work` counts the fields of all of them, since one alone may have millions."""
     key: int | None = None
     hash_key: int | None = None

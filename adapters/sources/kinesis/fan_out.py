@@ -94,11 +94,13 @@ class FannedOutStream(KinesisStream):
         arn: str,
         consumer: StreamConsumer,
         clock: Clock,
+        pushing: FanOutApi | None = None,
         listing: SharedListing | None = None,
     ) -> None:
+        """`pushing` is the client of the subscriptions, whose connections are in use for minutes; None: that of all calls."""
         super().__init__(api, pacer, turns, arn=arn, deaggregate=True, listing=listing)
         self._consumer = consumer
-        self._pushed = PushedStream(self, api, turns, consumer=consumer, clock=clock)
+        self._pushed = PushedStream(self, pushing or api, turns, consumer=consumer, clock=clock)
 
     def count_calls(self, count: CallCounter) -> None:
         """From now on `count` gets each call as it is sent, those for the consumer and the subscriptions too."""

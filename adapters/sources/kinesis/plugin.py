@@ -19,6 +19,8 @@ from poller.domain.records import MappingId
 from poller.plugins import Environment, Plugin
 
 _CONSUMER = "/consumer/"
+SUBSCRIPTIONS_MAX = 10_000
+"""Connections of all subscriptions of an identity in a region. Each shard has one, for minutes: calls have others."""
 
 
 def _stream_arn(text: str) -> str:
@@ -78,7 +80,17 @@ async def _open(settings: KinesisSettings, env: Environment) -> AsyncIterator[Ki
     of: StreamConsumer = GivenConsumer(settings.arn)
     if settings.fan_out:
         of = OwnConsumer(api, stream=stream, mapping=MappingId(settings.mapping), clock=env.clock)
-    fanned = FannedOutStream(api, pacer, env.turns, arn=stream, consumer=of, clock=env.clock, listing=listing)
+    pushing: Any = await client(
+        acting,
+        "kinesis",
+        Arn.parse(settings.arn).region,
+        purpose="subscriptions",
+        connections_max=SUBSCRIPTIONS_MAX,
+        streams=True,
+    )
+    fanned = FannedOutStream(
+        api, pacer, env.turns, arn=stream, pushing=pushing, consumer=of, clock=env.clock, listing=listing
+    )
     try:
         yield fanned
     finally:

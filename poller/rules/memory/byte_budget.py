@@ -217,13 +217,13 @@ class ByteBudget:
             self._grant(want, want.bare)
         return want.granted is not None
 
-    def give_back(self, want: Want, *, serve: bool = True) -> None:
-        """Ends a call, or a wait for room. Its account keeps its turn."""
+    def give_back(self, want: Want, *, keep: int = 0, serve: bool = True) -> None:
+        """Ends a call, or a wait for room. Its account keeps its turn. A call that keeps some bytes goes on with these."""
         if want.granted is None:
             self._leave(want, served=False)
-        elif want.granted:
-            self._use(want.account, reserved=-want.granted)
-        want.granted = 0
+        elif want.granted > keep:
+            self._use(want.account, reserved=keep - want.granted)
+        want.granted = min(want.granted or 0, keep)
         if serve:
             self._serve()
 

@@ -8,6 +8,7 @@ from poller.domain.telemetry.daemon_events import MemoryUsed
 from poller.domain.telemetry.observers import Observer
 from poller.memory.answers import AnswerTooLarge
 from poller.rules.memory.byte_budget import FOR_EVER, UNTIL_IDLE, Account, ByteBudget, Patience, Want
+from poller.rules.memory.sizes import CALL_BYTES_MIN
 from poller.runtime.memory.limits import bytes_of
 from poller.runtime.stopping import wait_until
 
@@ -170,6 +171,7 @@ class CallRoom:
         """What an answer takes in memory, for each byte of it."""
         self._pool = pool
         self._want: Want | None = want
+        self._closed = False
 
     async def make(self, answer_bytes: int) -> None:
         """As `AnswerRoom.make`."""
@@ -184,11 +186,23 @@ class CallRoom:
             want = pool.budget.exchange(want, needed, now=pool.now, patience=self.patience)
             if not await pool.granted(want, within_s=self.answer_s):
                 raise AnswerTooLarge(needed, self.granted)
+            if self._closed:
+                # A call may end before its answer has room: an event that is pushed is taken by a later read.
+                pool.budget.give_back(want)
+                pool.changed()
+                return
             self._want = want
         self.answer = needed
 
+    def spare(self) -> None:
+        """As `AnswerRoom.spare`."""
+        if self._want is not None:
+            self._pool.budget.give_back(self._want, keep=CALL_BYTES_MIN)
+            self._pool.changed()
+
     def close(self) -> None:
         """Gives the room back."""
+        self._closed = True
         want, self._want = self._want, None
         if want is not None:
             self._pool.budget.give_back(want)

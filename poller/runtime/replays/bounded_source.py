@@ -7,11 +7,14 @@ from math import floor
 
 from poller.domain.errors import ServiceUnavailable
 from poller.domain.records import Cursor, Epoch, Monotonic, Page, Position, Shard, ShardId
+from poller.memory.answers import spare_room
 from poller.ports import Clock, CreationTime, StreamSource, StreamStatus
 from poller.rules.replays.bounds import bounded
 from poller.rules.replays.counting import UNDATED
 
 OVER = "the replay is over"
+AT_ONCE_S = 0.1
+"""Who waits longer for its turn keeps no room in memory meanwhile."""
 
 
 class ReplayPace:
@@ -37,6 +40,9 @@ class ReplayPace:
         now = self._clock.monotonic()
         begin, each_s = max(self._free, now), 1.0 / (self._records_per_s * self._share())
         self._free = Monotonic(begin + records * each_s)
+        if begin - now > AT_ONCE_S:
+            # Readers in line would keep all the memory that the mappings of the day need.
+            spare_room()
         try:
             await asyncio.sleep(begin - now)
         except BaseException:

@@ -46,6 +46,9 @@ class Room:
         if self.refuses:
             raise AnswerTooLarge(answer_bytes, 1)
 
+    def spare(self) -> None:
+        """As `AnswerRoom.spare`."""
+
 
 @contextmanager
 def sending(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:

@@ -115,6 +115,16 @@ def test_a_message_with_a_fault_is_a_record_like_any_other(message: bytes) -> No
     assert user_records(framed(message)) is None
 
 
+@pytest.mark.parametrize(
+    "odd", [b"undefined", b"", b"-1", b"null", b"\xff", b"9" * 40, b"1" * 10_000], ids=len
+)
+def test_a_hash_key_that_is_none_does_not_keep_its_record_packed(odd: bytes) -> None:
+    record = b"\x08\x00\x10\x00\x1a\x02hi"
+    size = bytes([len(odd) & 0x7F | 0x80, len(odd) >> 7]) if len(odd) > 0x7F else bytes([len(odd)])
+    message = b"\x0a\x01k\x12" + size + odd + b"\x1a" + bytes([len(record)]) + record
+    assert user_records(framed(message)) == [UserRecord("k", b"hi")]
+
+
 def test_fields_of_later_versions_are_passed_over() -> None:
     tags = b"\x22\x04\x0a\x02ab"
     record = b"\x08\x00" + b"\x1a\x02hi" + tags + b"\x28\x07"
@@ -217,6 +227,9 @@ class Room:
         self.asked.append(answer_bytes)
         if answer_bytes > self._most:
             raise AnswerTooLarge(answer_bytes, 0)
+
+    def spare(self) -> None:
+        """As AnswerRoom."""
 
 
 def aggregated(parts: int, data: bytes) -> KinesisRecord:

@@ -5,17 +5,18 @@ import base64
 import json
 import struct
 from binascii import crc32
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
 import pytest
 from aiobotocore.eventstream import AioEventStream
 from aiobotocore.parsers import AioResponseParserFactory
+from botocore.eventstream import EventStreamBuffer
 from botocore.session import Session
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adapters.aws.event_streams import MESSAGE_BYTES_MAX, WholeMessages
 from adapters.sources.kinesis.subscription import Subscription
 from poller.clock import LoopClock
 from poller.domain.errors import PortError, ServiceUnavailable
@@ -37,8 +38,8 @@ def message(headers: bytes, payload: bytes) -> bytes:
     return body + struct.pack(">I", crc32(body))
 
 
-def event(number: int) -> bytes:
-    data = base64.b64encode(b"x").decode()
+def event(number: int, data_bytes: int = 1) -> bytes:
+    data = base64.b64encode(b"x" * data_bytes).decode()
     record = {"SequenceNumber": str(number), "Data": data, "PartitionKey": "k"}
     members = {"Records": [record], "ContinuationSequenceNumber": str(number), "MillisBehindLatest": 0}
     headers = header(b":event-type", b"SubscribeToShardEvent") + header(b":message-type", b"event")
@@ -49,12 +50,12 @@ class Bytes:
     """The body of an answer that is these bytes, in pieces."""
 
     def __init__(self, sent: bytes, size: int) -> None:
-        self.content = self
+        self.content = WholeMessages(self)
         self._sent, self._size = sent, size
 
-    async def iter_chunks(self) -> AsyncIterator[tuple[bytes, bool]]:
-        for at in range(0, len(self._sent), self._size):
-            yield self._sent[at : at + self._size], True
+    async def readany(self) -> bytes:
+        piece, self._sent = self._sent[: self._size], self._sent[self._size :]
+        return piece
 
     def close(self) -> None:
         """Nothing is open."""
@@ -119,3 +120,67 @@ def test_another_checksum_is_trouble_of_the_service() -> None:
     sent[-1] ^= 1
     with pytest.raises(ServiceUnavailable, match="ChecksumMismatch"):
         asyncio.run(read(bytes(sent)))
+
+
+@pytest.mark.parametrize(
+    ("total", "headers"),
+    [
+        (0, 0),
+        (12, 0),
+        (15, 0),
+        (16, 1),
+        (16, 1_000),
+        (100, 85),
+        (MESSAGE_BYTES_MAX + 1, 0),
+        (2**32 - 1, 2**32 - 1),
+    ],
+)
+def test_lengths_that_no_message_has_are_trouble_at_once(total: int, headers: int) -> None:
+    lengths = struct.pack(">II", total, headers)
+    prelude = lengths + struct.pack(">I", crc32(lengths))
+    with pytest.raises(ServiceUnavailable):
+        asyncio.run(read(event(1) + prelude))
+
+
+def test_a_wrong_checksum_of_the_lengths_is_found_before_the_rest_is_waited_for() -> None:
+    with pytest.raises(ServiceUnavailable, match="ChecksumMismatch"):
+        asyncio.run(read(struct.pack(">III", 1_000_000, 0, 0)))
+
+
+def test_the_work_for_a_message_does_not_grow_with_the_square_of_its_pieces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    copied = 0
+    add = EventStreamBuffer.add_data
+
+    def counted(buffer: Any, data: bytes) -> None:
+        nonlocal copied
+        add(buffer, data)
+        copied += len(buffer._data)
+
+    monkeypatch.setattr(EventStreamBuffer, "add_data", counted)
+    sent = event(1, 200_000)
+    assert asyncio.run(read(sent, 100)) == [1]
+    assert copied < 2 * len(sent)
+
+
+def test_of_messages_that_come_at_once_one_is_parsed_in_a_pass_of_the_loop() -> None:
+    async def main() -> None:
+        passes = 0
+
+        def count() -> None:
+            nonlocal passes
+            passes += 1
+            counting = loop.call_soon(count)
+            counts.append(counting)
+
+        loop = asyncio.get_running_loop()
+        counts: list[asyncio.Handle] = []
+        count()
+        # The reader passes over events of other names.
+        other = message(header(b":event-type", b"Later") + header(b":message-type", b"event"), b"{}")
+        assert await read(50 * other + event(1), 100_000) == [1]
+        assert passes > 50
+        counts[-1].cancel()
+
+    asyncio.run(main())

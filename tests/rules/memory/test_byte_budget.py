@@ -127,7 +127,7 @@ class Crowd:
         """One thing that may happen."""
         rng, budget = self.rng, self.budget
         self.now += rng.random() / 5
-        match rng.randrange(6):
+        match rng.randrange(7):
             case 0 if len(self.accounts) < 20:
                 self.accounts.append(budget.open())
             case 1 if self.accounts:
@@ -156,6 +156,8 @@ class Crowd:
                     )
                 else:
                     self.wants.append(want)
+            case 6 if granted := [each for each in self.wants if each.granted]:
+                budget.give_back(rng.choice(granted), keep=rng.randrange(1, MB))
 
 
 @pytest.mark.parametrize("seed", range(60))

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from poller.memory.answers import AnswerTooLarge, answering, make_room
+from poller.memory.answers import AnswerTooLarge, answering, make_room, spare_room
 from poller.rules.memory.byte_budget import IDLE_PATIENCE_S, UNIT_BYTES
+from poller.rules.memory.sizes import CALL_BYTES_MIN
 from poller.runtime.memory.limits import MEMORY_MB, MEMORY_MB_MIN, fitting_mb
 from poller.runtime.memory.pool import CallRoom, MemoryAccount, MemoryPool
 from tests.virtual import run_virtual
@@ -138,6 +139,45 @@ def test_an_answer_that_finds_no_room_in_its_time_is_given_up() -> None:
         assert (pool.budget.used, pool.budget.waiting) == (62 * MB + 1, 0)
         room.close()
         assert pool.budget.used == 62 * MB + 1
+
+    run_virtual(main())
+
+
+def test_an_answer_that_finds_room_behind_the_end_of_its_call_gives_it_back() -> None:
+    async def main() -> None:
+        pool = limited()
+        full, reader = pool.account(), pool.account()
+        room = await roomy(reader, MB)
+        full.hold(62 * MB)
+        with answering(room):
+            coming = asyncio.ensure_future(make_room(10 * MB))
+        await asyncio.sleep(0.25)
+        room.close()
+        full.hold(0)
+        await coming
+        assert now() == pytest.approx(0.25)
+        assert (pool.budget.used, pool.budget.waiting) == (0, 0)
+
+    run_virtual(main())
+
+
+def test_a_call_that_is_not_sent_for_long_leaves_its_room_to_others() -> None:
+    async def main() -> None:
+        pool = limited()
+        first, second = pool.account(), pool.account()
+        second.hold(1)
+        room = await roomy(first, 40 * MB)
+        with answering(room):
+            asyncio.get_running_loop().call_later(0.5, spare_room)
+        other = await roomy(second, 40 * MB)
+        assert now() == pytest.approx(0.5)
+        assert pool.budget.used == 40 * MB + CALL_BYTES_MIN + 1
+        other.close()
+        with answering(room):
+            await make_room(20 * MB)
+        assert pool.budget.used == 20 * MB + 1
+        room.close()
+        assert pool.budget.used == 1
 
     run_virtual(main())
 

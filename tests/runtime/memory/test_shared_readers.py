@@ -135,6 +135,9 @@ def test_a_reader_without_room_does_not_keep_the_others_from_reading() -> None:
         async def make(self, answer_bytes: int) -> None:
             raise AnswerTooLarge(answer_bytes, 0)
 
+        def spare(self) -> None:
+            """As AnswerRoom."""
+
     async def main() -> None:
         stream = StatedStream(held={SHARD: [kinesis(1)]}, takes_s=0.5)
         shared = SharedReads(virtual_clock())

@@ -8,6 +8,8 @@ import pytest
 
 from poller.domain.errors import ServiceUnavailable
 from poller.domain.records import Cursor, Epoch, Position
+from poller.memory.answers import answering
+from poller.runtime.memory.pool import MemoryPool
 from poller.runtime.replays.bounded_source import OVER, BoundedSource, ReplayPace
 from tests.runtime.daemons import now
 from tests.runtime.fakes import SHARD, FakeStream, records
@@ -160,5 +162,31 @@ def test_what_the_stream_says_of_itself_is_passed_on() -> None:
         assert await bounded.retention_s() == bounded.kept_s == 3600.0
         assert bounded.over == "the table is gone"
         assert await bounded.created() is None
+
+    run_virtual(script())
+
+
+def test_readers_that_wait_for_their_turn_leave_the_memory_to_others() -> None:
+    async def script() -> None:
+        pool = MemoryPool()
+        pool.follow(64)
+        stream = FakeStream()
+        slow = source(stream, rate=1.0)
+        cursor = await slow.cursor(SHARD, Position.horizon())
+
+        async def read() -> None:
+            room = await pool.account().room(least=1, most=2**20)
+            assert room is not None
+            with answering(room):
+                await slow.read(SHARD, cursor, records_max=1)
+            room.close()
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(40):
+                tasks.create_task(read())
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert pool.budget.used < 2 * 2**20
+        assert pool.budget.used == 0
 
     run_virtual(script())
