@@ -360,7 +360,7 @@ def _settings(config: Path, given: Mapping[str, Any]) -> "Settings":
 
 def _loaded_or_exit[Loaded](load: Callable[[], Loaded]) -> Loaded:
     """What `load` returns. If it raises InvalidConfiguration, prints the problems and ends the command."""
-    from poller.commands.shared import print_problems
+    from poller.commands.root.problems import print_problems
     from poller.domain.errors import InvalidConfiguration
 
     try:

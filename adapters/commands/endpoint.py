@@ -10,7 +10,8 @@ from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from adapters.aws.region import SESSION_VARIABLES
 from adapters.commands.remedies import ANSWER_UNCLEAR, of_answer, of_failure
-from poller.commands.shared import FAILED, print_problems, url_problem
+from poller.commands.root.problems import FAILED, print_problems
+from poller.commands.shared import url_problem
 
 CALL_S_MAX = 30.0
 TRIES_MAX = 3

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from adapters.commands.endpoint import Failed
 from adapters.private_files import private_opener
-from poller.commands.shared import print_problems
+from poller.commands.root.problems import print_problems
 from poller.config.loader import load
 from poller.config.mapping import EventSourceMapping, as_shown, as_written, source_kind
 from poller.config.settings import MAPPINGS_MAX, FileMapping

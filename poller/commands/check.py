@@ -13,7 +13,8 @@ import uvloop
 from poller.commands.check_functions import qualified_lines, qualified_row
 from poller.commands.check_live import CheckResult, looks, shown_destination
 from poller.commands.fitting import Screen, ScreenPage, show
-from poller.commands.shared import FAILED, environment, nothing_runs, print_problems, unlike_names
+from poller.commands.root.problems import FAILED, print_problems
+from poller.commands.shared import environment, nothing_runs, unlike_names
 from poller.config.daemon_plan import daemon_plan
 from poller.config.loader import Examined
 from poller.config.settings import Settings

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import uvloop
 
 from poller.commands.checkpoint_file import ImportSteps, Kept, mapping_lines, read, steps, with_ancestors
-from poller.commands.shared import FAILED, environment, print_problems
+from poller.commands.root.problems import FAILED, print_problems
+from poller.commands.shared import environment
 from poller.config.daemon_plan import daemon_plan
 from poller.config.plugin_specs import source_of, store_of
 from poller.config.settings import Settings

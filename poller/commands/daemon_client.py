@@ -14,7 +14,8 @@ import msgspec
 import typer
 
 from poller.commands.bearer_token import GIVE_ONE, bearer_token
-from poller.commands.shared import FAILED, print_problems, url_problem
+from poller.commands.root.problems import FAILED, print_problems
+from poller.commands.shared import url_problem
 from poller.domain.errors import InvalidConfiguration
 from poller.domain.untrusted.texts import line_of
 

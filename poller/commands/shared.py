@@ -1,22 +1,18 @@
-"""Owns what several commands need: the plug-in registry and environment, and how problems are printed."""
+"""Owns what several commands need: the plug-in registry and environment, and what is odd in settings that are valid."""
 
 import sys
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from poller.clock import LoopClock
-from poller.commands.fitting import print_lines
 from poller.config.field_types import is_host
 from poller.config.settings import Settings
 from poller.config_errors.known_names import one_letter_apart, question
 from poller.domain.arns import FunctionName
-from poller.domain.errors import PROBLEM_CHARS_MAX, InvalidConfiguration
-from poller.domain.untrusted.texts import line_of
-from poller.output.last_words import LastWords, for_people
+from poller.domain.errors import InvalidConfiguration
+from poller.output.last_words import LastWords
 from poller.output.queued_output import DroppedLines
 from poller.plugins import Environment, InstalledPlugins, Plugin
 from poller.process_identity import LocalProcess
@@ -24,8 +20,6 @@ from poller.process_identity import LocalProcess
 NEAR_MAX = 3
 COMPARISONS_MAX = 1_000_000
 """Of names of functions; it takes about a second. A file may have ten thousand mappings and as many functions."""
-FAILED = 2
-"""Exit status of a command that failed."""
 _BESIDE = Path(__file__).parents[2]
 """Where the package `poller` lies, and others of its distribution."""
 
@@ -121,20 +115,6 @@ def unlike_names(settings: Settings) -> list[str]:
 
 def _folded(name: str) -> str:
     return name.lower().replace("_", "-")
-
-
-def print_problems(problems: Iterable[str], form: Callable[[str], str] = for_people) -> None:
-    """Prints problems on stderr, one line each; a terminal gets them folded between words. `form` formats a line.
-
-    If stderr cannot be written, the exit status has to do.
-    """
-    with suppress(OSError):
-        for problem in problems:
-            line = form(line_of(problem, chars_max=PROBLEM_CHARS_MAX))
-            if form is for_people:
-                print_lines(line.splitlines(), sys.stderr)
-            else:
-                print(line, end="", file=sys.stderr)
 
 
 def url_problem(url: str) -> str:

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from poller.commands.shared import FAILED, print_problems
+from poller.commands.root.problems import FAILED, print_problems
 
 READER_GONE = 1
 """Exit status of a command whose reader has gone, as of other programs in a pipe."""

@@ -27,7 +27,7 @@ from adapters.observers.logs import LogSettings, open_logs
 from adapters.observers.metrics import Figures
 from adapters.observers.prometheus import PrometheusObserver
 from poller.commands.daemon_client import DaemonClient
-from poller.commands.shared import print_problems
+from poller.commands.root.problems import print_problems
 from poller.commands.status.command import show_status
 from poller.domain.errors import AccessDenied, InvalidConfiguration, ServiceUnavailable
 from poller.domain.invocations import Condition, Ended, FunctionError, Throttled, with_payload

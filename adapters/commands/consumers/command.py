@@ -10,7 +10,8 @@ from adapters.commands.consumers.configured import ConsumerUse, NamedStream, str
 from adapters.commands.consumers.registered import DELETING, RegisteredConsumer, listed, removed
 from poller.commands.fitting import Screen, ScreenPage, show
 from poller.commands.operations.command import NOT_DONE, Manner, NobodyToAsk, Surroundings, agreed
-from poller.commands.shared import FAILED, environment, print_problems
+from poller.commands.root.problems import FAILED, print_problems
+from poller.commands.shared import environment
 from poller.config.daemon_plan import daemon_plan
 from poller.config.settings import Settings
 from poller.domain.arns import Arn

@@ -10,7 +10,8 @@ from adapters.commands.consumers.command import ConsumersAsked, list_consumers, 
 from adapters.commands.consumers.configured import NamedStream, checked_stream
 from poller.commands.operations.command import Manner
 from poller.commands.options import MARKUP, Config, Endpoint, Json, grouped
-from poller.commands.shared import FAILED, LoadablePlugins, print_problems
+from poller.commands.root.problems import FAILED, print_problems
+from poller.commands.shared import LoadablePlugins
 from poller.config.loader import load
 from poller.domain.errors import InvalidConfiguration
 

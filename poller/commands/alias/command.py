@@ -36,7 +36,7 @@ from poller.commands.operations.command import (
     agreed,
 )
 from poller.commands.operations.shell import command_line
-from poller.commands.shared import FAILED, print_problems
+from poller.commands.root.problems import FAILED, print_problems
 from poller.domain.functions.alias_control import AliasView
 from poller.domain.functions.alias_pages import AliasPage, FunctionAliases
 from poller.domain.functions.shift_strategies import own_strategy, strategy

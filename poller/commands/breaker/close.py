@@ -5,7 +5,7 @@ from http import HTTPStatus
 
 from poller.commands.daemon_client import DaemonClient, RequestRefused, Unanswered, decoded, quoted
 from poller.commands.operations.command import NOT_DONE, Manner, NobodyToAsk, Surroundings, agreed
-from poller.commands.shared import FAILED, print_problems
+from poller.commands.root.problems import FAILED, print_problems
 from poller.domain.status import DaemonStatus, FunctionStatus
 from poller.domain.telemetry.labels import BreakerState
 from poller.domain.untrusted.texts import line_of

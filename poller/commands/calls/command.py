@@ -22,7 +22,7 @@ from poller.commands.operations.command import (
 from poller.commands.operations.daemon_api import OPERATION, TRIES_MAX, DaemonApi
 from poller.commands.operations.option_names import in_options
 from poller.commands.operations.progress import plan
-from poller.commands.shared import FAILED, print_problems
+from poller.commands.root.problems import FAILED, print_problems
 from poller.domain.functions.waiting_calls import CallPage
 from poller.domain.operations import Action, OperationState, OperationView
 from poller.domain.untrusted.rendering import as_json as rendered

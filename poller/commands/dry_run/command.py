@@ -16,9 +16,10 @@ from poller.commands.dry_run.positions import StoredPositions, StoreUnread, stor
 from poller.commands.dry_run.recorder import UNREACHED, DryNote, Recorder, SourceKey, SourceTally
 from poller.commands.dry_run.substitutes import DryRunPlugins
 from poller.commands.fitting import print_folded
+from poller.commands.root.problems import FAILED, print_problems
 from poller.commands.run.early_signals import SIGNALS
 from poller.commands.run.report import leaves, problems_of
-from poller.commands.shared import FAILED, environment, nothing_runs, print_problems
+from poller.commands.shared import environment, nothing_runs
 from poller.config.daemon_plan import daemon_plan
 from poller.config.settings import Settings
 from poller.domain.errors import InvalidConfiguration

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from poller.commands.init.schema import schema_text
-from poller.commands.shared import FAILED, LoadablePlugins, print_problems
+from poller.commands.root.problems import FAILED, print_problems
+from poller.commands.shared import LoadablePlugins
 from poller.config.loader import Examined, examine
 from poller.config.starting.from_template import from_template
 from poller.config.starting.questions import STORE, Question, first_draft, needed, problem, questions

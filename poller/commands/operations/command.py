@@ -21,7 +21,7 @@ from poller.commands.operations.replay_ranges import replay_ranges
 from poller.commands.operations.sentences import sentence
 from poller.commands.operations.shell import command_line
 from poller.commands.operations.targets import Target, TargetWords, find_target
-from poller.commands.shared import FAILED, print_problems
+from poller.commands.root.problems import FAILED, print_problems
 from poller.domain.operations import Action, OperationState, OperationView
 from poller.domain.records import Epoch, ShardId
 from poller.domain.untrusted.rendering import as_json

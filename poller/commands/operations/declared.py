@@ -223,7 +223,7 @@ def list_all(
     if context.invoked_subcommand is not None:
         return
     from poller.commands.operations.listing import list_operations
-    from poller.commands.shared import FAILED, print_problems
+    from poller.commands.root.problems import FAILED, print_problems
     from poller.domain.operations import OperationState
 
     try:

@@ -8,7 +8,7 @@ from poller.commands.operations.daemon_api import DaemonApi
 from poller.commands.operations.naming import named
 from poller.commands.operations.option_names import in_options
 from poller.commands.operations.progress import missing, waits
-from poller.commands.shared import FAILED, print_problems
+from poller.commands.root.problems import FAILED, print_problems
 from poller.commands.status.times import moment, span
 from poller.domain.arns import Arn
 from poller.domain.operations import (

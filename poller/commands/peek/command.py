@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 from poller.commands.daemon_client import DaemonClient, Unanswered, decoded, quoted
 from poller.commands.fitting import show
 from poller.commands.peek.page import records_page
-from poller.commands.shared import FAILED, print_problems
+from poller.commands.root.problems import FAILED, print_problems
 from poller.domain.peeking.answers import PeekAnswer
 
 

@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from poller.clock import LoopClock
+from poller.commands.root.problems import print_problems
 from poller.commands.run import early_signals
 from poller.commands.run.daemon_loop import DaemonLoop, LoopThreads
 from poller.commands.run.descriptors import few_descriptors, raise_limit
@@ -35,13 +36,7 @@ from poller.commands.run.loop_watch import LoopWatch, WatchedStatus
 from poller.commands.run.malloc import keep_freed_memory
 from poller.commands.run.report import RunReport, faults_logged, faults_of, problems_of, starting
 from poller.commands.run.tracing import opened_env
-from poller.commands.shared import (
-    control_settings,
-    nothing_runs,
-    observer_settings,
-    print_problems,
-    unlike_names,
-)
+from poller.commands.shared import control_settings, nothing_runs, observer_settings, unlike_names
 from poller.config.daemon_plan import daemon_plan
 from poller.config.field_types import Address
 from poller.config.settings import Settings

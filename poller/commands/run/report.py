@@ -8,9 +8,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from poller.commands.root.problems import FAILED
 from poller.commands.run.early_signals import INTERRUPTED
 from poller.commands.run.ending import CancelledFromInside
-from poller.commands.shared import FAILED
 from poller.config.settings import Settings
 from poller.domain.errors import InvalidConfiguration, PortError
 from poller.domain.invocations import Ended

@@ -10,7 +10,7 @@ from poller.commands.daemon_client import DaemonClient, RequestRefused, Unanswer
 from poller.commands.fitting import Screen, ScreenPage, show
 from poller.commands.operations.naming import freeing_commands, name_of, open_breaker
 from poller.commands.operations.shell import shell_word
-from poller.commands.shared import FAILED, print_problems
+from poller.commands.root.problems import FAILED, print_problems
 from poller.commands.status.page import status_page
 from poller.domain.operations import OperationPage, OperationState, OperationView
 from poller.domain.records import Epoch

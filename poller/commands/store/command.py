@@ -9,7 +9,8 @@ from pydantic import BaseModel
 
 from poller.clock import LoopClock
 from poller.commands.fitting import print_lines
-from poller.commands.shared import FAILED, LoadablePlugins, print_problems
+from poller.commands.root.problems import FAILED, print_problems
+from poller.commands.shared import LoadablePlugins
 from poller.config.field_types import store_name
 from poller.domain.errors import InvalidConfiguration, PortError
 from poller.domain.findings import Finding, Severity

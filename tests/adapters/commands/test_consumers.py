@@ -15,7 +15,8 @@ from adapters.commands.consumers.command import ConsumersAsked, remove_consumers
 from adapters.commands.consumers.declared import app
 from adapters.commands.consumers.registered import _members
 from poller.commands.operations.command import NOT_DONE, Manner, Surroundings
-from poller.commands.shared import FAILED, LoadablePlugins
+from poller.commands.root.problems import FAILED
+from poller.commands.shared import LoadablePlugins
 from poller.config.loader import load
 from tests.acceptance.clients.test_aws_clients import client
 from tests.conftest import REGION, fresh_account
