@@ -61,6 +61,12 @@ image-run: $(READY)  ## starts the built image with its own user and a read-only
 checkov: $(DEPLOY_READY)  ## checkov on the rendered manifests, in an environment of its own
 	deploy/tools/checkov.sh $(DEPLOY) $(UV)
 
+DEFINITIONS := deploy/kubernetes/definition/eventsourcemappings.poller.dev.yaml deploy/helm/poller/files/eventsourcemappings.poller.dev.yaml
+
+.PHONY: resource-definition
+resource-definition: $(READY)  ## writes the definition of the custom resource again, of the model of a mapping
+	$(BIN)/python -c 'from poller.config.resources.definition import definition_text; print(definition_text(), end="")' | tee $(DEFINITIONS) >/dev/null
+
 build-lock: $(READY)
 	echo 'hatchling==1.27.0' | $(UV) pip compile --quiet --universal --python-version 3.13 --generate-hashes --no-header --no-annotate \
 	  --output-file deploy/build.lock -
