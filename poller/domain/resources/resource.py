@@ -86,6 +86,7 @@ class MappingResource:
     generation: int
     version: str
     spec: Mapping[str, Any]
+    created: Epoch = Epoch(0.0)
     written: ResourceStatus | None = None
     deleting: bool = False
     held: bool = False
