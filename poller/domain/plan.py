@@ -243,11 +243,24 @@ class Tuning:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ResourcePlan:
+    """Where custom resources are followed: by which plug-in, with which settings.
+
+    With `finalizer` a deleted resource stays until its mapping has drained, as long as a daemon runs.
+    """
+
+    plugin: str = "kubernetes"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    finalizer: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonPlan:
     """Everything that one daemon runs.
 
     `documents` has the mappings' parameters in AWS's names as they were written. `default_invoker` calls functions that
-    are not in `functions`. `on_destination_failure` is the default of mappings made through the API.
+    are not in `functions`. `on_destination_failure` is the default of mappings made through the API or of custom resources.
+    `resources` says where custom resources are followed; None: nowhere.
     """
 
     worker: WorkerId
@@ -259,3 +272,4 @@ class DaemonPlan:
     default_invoker: str = "lambda"
     on_destination_failure: OnDestinationFailure = OnDestinationFailure.KEEP
     tuning: Tuning = Tuning()
+    resources: ResourcePlan | None = None

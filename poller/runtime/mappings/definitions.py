@@ -103,6 +103,11 @@ class Definitions:
         """All definitions, in the order of their creation."""
         return tuple(sorted(self._known.values(), key=lambda each: (each.created, each.mapping)))
 
+    @property
+    def read(self) -> bool:
+        """Whether the store was read once."""
+        return self._first is not None
+
     def get(self, mapping: MappingId) -> Definition | None:
         """The definition of one mapping."""
         return self._known.get(mapping)

@@ -6,9 +6,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from poller.config.plugin_specs import resources_of
 from poller.domain.errors import PortError
-from poller.domain.plan import ResourcePlan
+from poller.domain.plan import DaemonPlan, ResourcePlan
 from poller.domain.telemetry.labels import TaskKind
+from poller.plugins import Environment, Registry
 from poller.resource_ports.resources import MappingResources
 from poller.runtime.mappings.components import DaemonContext
 from poller.runtime.mappings.definitions import Definitions
@@ -32,6 +34,34 @@ LEASES_S = 30.0
 """The interval at which the leases of all mappings are read for the number of their shards."""
 TROUBLED_S_MAX = 30.0
 """The longest wait after trouble."""
+
+
+@asynccontextmanager
+async def opened_resources(
+    plan: DaemonPlan, registry: Registry, env: Environment
+) -> AsyncIterator[MappingResources | None]:
+    """The plan's way to custom resources, open until the block ends; None if it has none. Raises InvalidConfiguration."""
+    spec = resources_of(plan)
+    if spec is None:
+        yield None
+        return
+    async with spec.opened(registry, env) as resources:
+        yield resources
+
+
+@asynccontextmanager
+async def following(resources: "OpenResources | None", scope: WatchedTasks) -> AsyncIterator[None]:
+    """Follows resources until the block ends; None: there are none to follow."""
+    if resources is None:
+        yield
+        return
+    async with resources.running(scope):
+        yield
+
+
+def notes_of(resources: "OpenResources | None") -> list[str]:
+    """Notes for people about resources, one line each."""
+    return [] if resources is None else resources.notes()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

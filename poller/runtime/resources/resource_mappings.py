@@ -102,10 +102,9 @@ class ResourceMappings:
         return TAKEN if entry is not None and entry.from_file else "" if entry is None else entry.obstacle
 
     async def apply(self) -> None:
-        """Brings all mappings in line. Raises the errors of the store and of the feed."""
-        if not self._known.listed:
+        """Brings all mappings in line with what the reconciler last read of the store. Raises the errors of the store and of the feed."""
+        if not self._known.listed or not self._definitions.read:
             return
-        await self._definitions.refresh()
         resources = self._known.all()
         self._reads = {each.uid: self._reads[each.uid] for each in resources if each.uid in self._reads}
         for resource in resources:
@@ -118,6 +117,8 @@ class ResourceMappings:
         made = self.definition(resource)
         match step_for(resource, self._known_mapping(resource, made), valid=not self.refusal(resource)):
             case Step.CREATE:
+                if not await self._still_there(resource):
+                    return
                 await self._create(resource)
             case Step.CHANGE if made is not None:
                 await self._change(resource, made)
@@ -132,6 +133,11 @@ class ResourceMappings:
             return KnownMapping(origin=made.origin, deleting=made.deleting)
         other = self._desired.get(self.mapping_id(resource))
         return None if other is None else KnownMapping(origin=other.origin, deleting=other.deleting)
+
+    async def _still_there(self, resource: MappingResource) -> bool:
+        """Asks the cluster itself: a mapping that was deleted with its resource must not be made again by a worker that sees it late."""
+        found = await self._feed.get(resource.namespace, resource.name)
+        return found is not None and found.uid == resource.uid and not found.deleting
 
     async def _create(self, resource: MappingResource) -> None:
         read, now = self.read(resource), self._clock.now()
