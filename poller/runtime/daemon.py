@@ -34,7 +34,7 @@ from poller.runtime.mappings.operated import PluginOpener, follow_operations
 from poller.runtime.mappings.running import RunningMappings
 from poller.runtime.open_parts import OpenParts
 from poller.runtime.operations.operation_service import OperationService
-from poller.runtime.resources.open_resources import notes_of, opened_resources
+from poller.runtime.resources.open_resources import following_resources, notes_of, opened_resources
 from poller.runtime.stop_tally import StopTally
 from poller.runtime.stopping import Reason, Stop, interrupted_by, wait_until
 from poller.runtime.streams.places import Places
@@ -122,8 +122,14 @@ class Daemon:
                 calling = nullcontext() if parts.calls is None else parts.calls.running(scope, self._stop)
                 shifting = parts.aliases.running(scope, self._stop)
                 counting = self._tally.counting(parts.running.components.calls)
-                with counting, writing(parts.digests(), scope), parts.sizing.running(scope), calling, shifting:
-                    async with following(parts.resources, scope):
+                with (
+                    counting,
+                    writing(parts.digests(), scope),
+                    parts.sizing.running(scope),
+                    calling,
+                    shifting,
+                ):
+                    async with following_resources(parts.resources, scope):
                         problems = await self._work(parts, scope)
                 # It ends by itself when the mappings have drained, unless something of an operation goes on for too long.
                 following.cancel()

@@ -59,7 +59,12 @@ class OpenParts:
         return self.fleet.writer(self.running.summaries, functions, self.sizing.own)
 
     def follow(
-        self, feed: MappingResources | None, plan: ResourcePlan | None, stop: Stop, *, woken: Callable[[], None]
+        self,
+        feed: MappingResources | None,
+        plan: ResourcePlan | None,
+        stop: Stop,
+        *,
+        woken: Callable[[], None],
     ) -> None:
         """Makes what follows custom resources, if there is a feed of them."""
         if feed is not None and plan is not None:

@@ -52,11 +52,14 @@ class Site:
     """How long the openings of a part take, by ARN, name or URL."""
     open_now: list[str] = field(default_factory=list)
     seen: Seen = field(default_factory=Seen)
+    resources: Any = None
+    """The next daemon's way to custom resources."""
 
     def daemon(self, plan: DaemonPlan, *, store: Any = None, seed: int = 7) -> Daemon:
         """A daemon that has not started."""
         makers: dict[tuple[str, str], Callable[[Mapping[str, Any]], tuple[str, Any]]] = {
             ("pacers", "throttle"): lambda _: ("pacer", FakePacer()),
+            ("resources", "kubernetes"): lambda _, port=self.resources: ("resources", port),
             ("stores", "memory"): lambda _: ("memory", store or self.store),
             ("invokers", "fake"): self._function,
             ("invokers", "own"): self._function,

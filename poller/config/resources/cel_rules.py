@@ -10,7 +10,13 @@ plug-in is the daemon's alone.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from poller.config.member_rules import AGE_MIN_S, BATCH_FIFO_MAX, BATCH_WITHOUT_WINDOW_MAX, FILTERS_MAX, OWN_WORDS
+from poller.config.member_rules import (
+    AGE_MIN_S,
+    BATCH_FIFO_MAX,
+    BATCH_WITHOUT_WINDOW_MAX,
+    FILTERS_MAX,
+    OWN_WORDS,
+)
 from poller.config.members import PROVISIONED_MAX, PROVISIONED_MIN, TABLE, JsonType, Member, SourceGroup
 from poller.config.resources.spec import ack_name
 from poller.config.settings import FILE_CONCURRENCY_MIN
@@ -18,9 +24,7 @@ from poller.config.settings import FILE_CONCURRENCY_MIN
 QUEUE = "self.eventSourceARN.matches('^arn:[^:]+:sqs:')"
 FIFO = f"({QUEUE} && self.eventSourceARN.endsWith('.fifo'))"
 DYNAMODB = "self.eventSourceARN.matches('^arn:[^:]+:dynamodb:')"
-_NULL_POSITION = (
-    "1 validation error detected: Value null at 'startingPosition' failed to satisfy constraint: Member must not be null."
-)
+_NULL_POSITION = "1 validation error detected: Value null at 'startingPosition' failed to satisfy constraint: Member must not be null."
 _POSITION = "Unsupported starting position for arn type: "
 
 
@@ -44,7 +48,9 @@ def _fixed() -> Iterator[CelRule]:
     source = "self.eventSourceARN == oldSelf.eventSourceARN"
     yield CelRule(source, f"eventSourceARN {kept}", "eventSourceARN")
     for name in ("startingPosition", "startingPositionTimestamp"):
-        same = f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})"
+        same = (
+            f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})"
+        )
         yield CelRule(same, f"{name} {kept}", name)
 
 
@@ -69,7 +75,12 @@ def _ranges() -> Iterator[CelRule]:
 
 def _choices() -> Iterator[CelRule]:
     for member in TABLE:
-        if member.type is not JsonType.TEXT or not member.choices or "[" in member.path or not member.requests:
+        if (
+            member.type is not JsonType.TEXT
+            or not member.choices
+            or "[" in member.path
+            or not member.requests
+        ):
             continue
         place, absent = _place(member)
         must = f"Member must satisfy enum value set: [{', '.join(member.choices)}]"

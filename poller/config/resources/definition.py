@@ -82,8 +82,18 @@ def _columns() -> list[Schema]:
         {"name": "Source", "type": "string", "jsonPath": ".spec.eventSourceARN"},
         {"name": "Ready", "type": "string", "jsonPath": of("Ready")},
         {"name": "Blocked", "type": "string", "jsonPath": of("Blocked")},
-        {"name": "Lag", "type": "string", "jsonPath": ".status.lag", "description": "How far the last shard is behind."},
-        {"name": "Reason", "type": "string", "jsonPath": '.status.conditions[?(@.type=="Ready")].reason', "priority": 1},
+        {
+            "name": "Lag",
+            "type": "string",
+            "jsonPath": ".status.lag",
+            "description": "How far the last shard is behind.",
+        },
+        {
+            "name": "Reason",
+            "type": "string",
+            "jsonPath": '.status.conditions[?(@.type=="Ready")].reason',
+            "priority": 1,
+        },
         {"name": "Shards", "type": "integer", "jsonPath": ".status.shards", "priority": 1},
         {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
     ]
@@ -150,7 +160,10 @@ def status_schema() -> Schema:
             "state": {"type": "string", "description": "The mapping's state in AWS's words."},
             "lastProcessingResult": text,
             "shards": {**whole, "description": "Shards that are not finished."},
-            "lag": {"type": "string", "description": "How far the last shard is behind, such as 12s or 3h5m."},
+            "lag": {
+                "type": "string",
+                "description": "How far the last shard is behind, such as 12s or 3h5m.",
+            },
             "lagSeconds": whole,
         },
     }
@@ -176,7 +189,12 @@ def _of_member(member: Member) -> Schema:
             return {"type": "array", **described, "maxItems": FILTERS_LOOKED_AT, "items": items}
         case JsonType.MAP:
             texts = {"type": "string"}
-            return {"type": "object", **described, "maxProperties": ENTRIES_MAX, "additionalProperties": texts}
+            return {
+                "type": "object",
+                **described,
+                "maxProperties": ENTRIES_MAX,
+                "additionalProperties": texts,
+            }
         case _:
             bound = {} if member.length is None else {"maxLength": member.length[1]}
             return {**_TYPES[member.type], **described, **bound}
@@ -184,11 +202,18 @@ def _of_member(member: Member) -> Schema:
 
 def _items(member: Member) -> Schema:
     prefix = f"{member.path}[]"
-    inner = {ack_name(each.path.rpartition(".")[2]): _of_member(each) for each in TABLE if each.path.startswith(f"{prefix}.")}
+    inner = {
+        ack_name(each.path.rpartition(".")[2]): _of_member(each)
+        for each in TABLE
+        if each.path.startswith(f"{prefix}.")
+    }
     if inner:
         return {"type": "object", "properties": inner}
     entry = next((each for each in TABLE if each.path == prefix), None)
-    return {"type": "string", **({"enum": list(entry.choices)} if entry is not None and entry.choices else {})}
+    return {
+        "type": "string",
+        **({"enum": list(entry.choices)} if entry is not None and entry.choices else {}),
+    }
 
 
 def _described(path: str) -> Schema:
@@ -206,7 +231,9 @@ def _structural(schema: Schema) -> Schema:
     found: Schema = {"type": kind}
     for name in _COPIED:
         if name in schema:
-            found[name] = [each for each in schema[name] if each is not None] if name == "enum" else schema[name]
+            found[name] = (
+                [each for each in schema[name] if each is not None] if name == "enum" else schema[name]
+            )
     if kind == "object" and "properties" in schema:
         found["properties"] = {name: _structural(each) for name, each in schema["properties"].items()}
         if schema.get("required"):

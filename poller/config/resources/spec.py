@@ -27,7 +27,11 @@ REFERENCES = ("functionRef", "eventSourceRef", "queueRefs")
 """ACK's references to other resources."""
 NO_REFERENCE = "a reference to another resource; write the name or the ARN itself"
 TOO_LARGE = f"the spec has more than {SPEC_BYTES_MAX} bytes"
-_SPELLED = {"EventSourceArn": "eventSourceARN", "KMSKeyArn": "kmsKeyARN", "DocumentDBEventSourceConfig": "documentDBEventSourceConfig"}
+_SPELLED = {
+    "EventSourceArn": "eventSourceARN",
+    "KMSKeyArn": "kmsKeyARN",
+    "DocumentDBEventSourceConfig": "documentDBEventSourceConfig",
+}
 _UUID = {"uuid": "UUID"}
 
 
@@ -63,9 +67,7 @@ def read_spec(spec: Mapping[str, Any], *, now: Epoch) -> Read:
     except ValidationError as error:
         found = complaints(error, FileMembers)
         return _refused("; ".join(f"{_place(each.path)}: {each.wrong}" for each in found[:5]))
-    by_aws = answer(
-        violations(mapping, now=now, concurrency_min=FILE_CONCURRENCY_MIN, destination_urls=True)
-    )
+    by_aws = answer(violations(mapping, now=now, concurrency_min=FILE_CONCURRENCY_MIN, destination_urls=True))
     if by_aws is not None:
         return _refused(by_aws[1])
     errors = mapping_errors(mapping)
@@ -108,7 +110,9 @@ def _inside(value: Any, path: str) -> Any:
 def _place(path: tuple[int | str, ...]) -> str:
     """The place in the spec of a path in AWS's names."""
     names = {"UUID": "uuid", **dict(zip(OWN[1:], OWN[1:], strict=True))}
-    text = ".".join(names.get(part) or ack_name(part) if isinstance(part, str) else str(part) for part in path)
+    text = ".".join(
+        names.get(part) or ack_name(part) if isinstance(part, str) else str(part) for part in path
+    )
     return cut(f"spec.{text}" if text else "spec", 200)
 
 

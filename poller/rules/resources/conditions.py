@@ -38,7 +38,6 @@ _BUSY = {
 }
 
 
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResourceFacts:
     """What is known of a resource's mapping. `invalid` is why the spec is refused, `conflict` why another mapping is in its way.
@@ -72,7 +71,9 @@ def status_of(resource: MappingResource, facts: ResourceFacts, *, now: Epoch) ->
     if facts.invalid or facts.conflict:
         ready = words[ConditionType.READY]
         words[ConditionType.STALLED] = _Word(holds=True, reason=ready.reason, message=ready.message)
-    lags = [] if mapping is None else [each.behind_ms for each in mapping.shards if each.behind_ms is not None]
+    lags = (
+        [] if mapping is None else [each.behind_ms for each in mapping.shards if each.behind_ms is not None]
+    )
     queue = mapping is None or mapping.pollers is not None
     return ResourceStatus(
         generation=resource.generation,
@@ -104,7 +105,11 @@ def _ready(resource: MappingResource, facts: ResourceFacts) -> _Word:
         return _Word(holds=False, reason="Deleting", message=_BUSY[MappingState.DELETING])
     if facts.invalid:
         goes_on = "; the mapping goes on as before the change" if mapping is not None else ""
-        return _Word(holds=False, reason="Invalid", message=cut(facts.invalid, MESSAGE_CHARS_MAX - len(goes_on)) + goes_on)
+        return _Word(
+            holds=False,
+            reason="Invalid",
+            message=cut(facts.invalid, MESSAGE_CHARS_MAX - len(goes_on)) + goes_on,
+        )
     if facts.conflict:
         return _Word(holds=False, reason="Conflict", message=facts.conflict)
     if mapping is None:
@@ -130,7 +135,11 @@ def _blocked(mapping: MappingStatus | None) -> _Word:
         return _Word(holds=False, reason="NotBlocked")
     more = f" (and {number_of(count - 1, 'other')})" if count > 1 else ""
     if not found:
-        return _Word(holds=True, reason="BatchFails", message=f"{number_of(count, 'shard or lane', 'shards or lanes')} blocked")
+        return _Word(
+            holds=True,
+            reason="BatchFails",
+            message=f"{number_of(count, 'shard or lane', 'shards or lanes')} blocked",
+        )
     place, lane = min(found, key=lambda each: (each[1].blocked_since or 0.0, each[0]))
     since = f" since {_moment(lane.blocked_since)}" if lane.blocked_since is not None else ""
     tries = f", {number_of(lane.attempts, 'attempt')}" if lane.attempts else ""
@@ -148,7 +157,9 @@ def _paused(mapping: MappingStatus | None) -> _Word:
     if mapping is not None and mapping.paused is not None:
         pause = mapping.paused
         why = f": {pause.reason}" if pause.reason else ""
-        return _Word(holds=True, reason="ByOperator", message=f"paused by {pause.by} since {_moment(pause.since)}{why}")
+        return _Word(
+            holds=True, reason="ByOperator", message=f"paused by {pause.by} since {_moment(pause.since)}{why}"
+        )
     if mapping is not None and mapping.state is MappingState.DISABLED:
         return _Word(holds=True, reason="Disabled", message="disabled by its spec")
     return _Word(holds=False, reason="NotPaused")

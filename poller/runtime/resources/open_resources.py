@@ -50,7 +50,7 @@ async def opened_resources(
 
 
 @asynccontextmanager
-async def following(resources: "OpenResources | None", scope: WatchedTasks) -> AsyncIterator[None]:
+async def following_resources(resources: "OpenResources | None", scope: WatchedTasks) -> AsyncIterator[None]:
     """Follows resources until the block ends; None: there are none to follow."""
     if resources is None:
         yield
@@ -86,9 +86,7 @@ class OpenResources:
         self._stop = stop
         self._clock = context.tools.env.clock
         self._work, self._tell = asyncio.Event(), asyncio.Event()
-        self._known = KnownResources(
-            resources, clock=self._clock, wait_s=self._wait_s, changed=self._changed
-        )
+        self._known = KnownResources(resources, clock=self._clock, wait_s=self._wait_s, changed=self._changed)
         self._mappings = ResourceMappings(
             self._known,
             context.definitions,
@@ -119,8 +117,13 @@ class OpenResources:
         """Follows the resources until the block ends. The last worker that ends lets go of them."""
         tasks = [
             scope.kept(TaskKind.RESOURCES, self._known.run),
-            scope.kept(TaskKind.RESOURCE_MAPPINGS, partial(self._repeat, "mappings", self._work, APPLY_S, self._apply)),
-            scope.kept(TaskKind.RESOURCE_STATUS, partial(self._repeat, "status", self._tell, STATUS_S, self._write)),
+            scope.kept(
+                TaskKind.RESOURCE_MAPPINGS,
+                partial(self._repeat, "mappings", self._work, APPLY_S, self._apply),
+            ),
+            scope.kept(
+                TaskKind.RESOURCE_STATUS, partial(self._repeat, "status", self._tell, STATUS_S, self._write)
+            ),
         ]
         try:
             yield

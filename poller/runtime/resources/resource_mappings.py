@@ -59,7 +59,11 @@ class ResourceMappings:
         """The id of a resource's mapping: the one in its spec, else its own uid."""
         given = resource.spec.get("uuid")
         read = self.read(resource)
-        return MappingId(str(read.own["UUID"])) if isinstance(given, str) and "UUID" in read.own else MappingId(resource.uid)
+        return (
+            MappingId(str(read.own["UUID"]))
+            if isinstance(given, str) and "UUID" in read.own
+            else MappingId(resource.uid)
+        )
 
     def read(self, resource: MappingResource) -> Read:
         """What a resource's spec says. It is read once for each generation."""
@@ -76,7 +80,8 @@ class ResourceMappings:
             if found is not None and found.origin is not None and found.origin.uid == resource.uid:
                 return found
         return next(
-            (each for each in self._definitions.known() if each.origin and each.origin.uid == resource.uid), None
+            (each for each in self._definitions.known() if each.origin and each.origin.uid == resource.uid),
+            None,
         )
 
     def refusal(self, resource: MappingResource) -> str:
@@ -161,7 +166,10 @@ class ResourceMappings:
         state = updated(before=before, enabled=after, queue=_queue(read))
         origin = _origin(resource, read)
         assert made.origin is not None, "a resource changes only what was made of it"
-        if made.parameters == read.parameters and replace(made.origin, generation=origin.generation) == origin:
+        if (
+            made.parameters == read.parameters
+            and replace(made.origin, generation=origin.generation) == origin
+        ):
             # Nothing of the mapping has changed, so nothing of it is shown as being applied.
             await self._definitions.change(replace(made, origin=origin))
             return
