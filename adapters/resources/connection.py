@@ -14,6 +14,9 @@ from poller.domain.errors import InvalidConfiguration
 
 REMEDY = "run the daemon in a pod with a service account, or name a kubeconfig at resources.kubeconfig"
 
+_UNUSABLE = (AttributeError, KeyError, TypeError, ValueError)
+"""What lightkube raises for a kubeconfig of another shape: it takes its members without a look at their types."""
+
 
 @dataclass(frozen=True, slots=True)
 class Connection:
@@ -30,15 +33,7 @@ def connection(settings: KubernetesSettings) -> Connection:
         if found.user is None:
             raise ConfigError(f"the context {found.context_name} has no user")
         client = AsyncClient(found, ConnectionParams(timeout=None))
-    except (
-        ConfigError,
-        OSError,
-        KeyError,
-        TypeError,
-        ValueError,
-        msgspec.ValidationError,
-        yaml.YAMLError,
-    ) as error:
+    except (ConfigError, OSError, *_UNUSABLE, msgspec.ValidationError, yaml.YAMLError) as error:
         wrong = f"{type(error).__name__}: {error}"
         raise InvalidConfiguration([f"resources: no way to a cluster ({wrong}); {REMEDY}"]) from error
     return Connection(client, settings.namespace or found.namespace.strip())

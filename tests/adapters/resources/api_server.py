@@ -131,8 +131,9 @@ class ApiServer:
         try:
             async with asyncio.timeout_at(ends):
                 while True:
-                    for version, kind, made in [each for each in self._log if each[0] > since]:
-                        since = version
+                    news = [each for each in self._log if each[0] > since]
+                    since = max(since, self.version)
+                    for _, kind, made in news:
                         await answer.write(json.dumps({"type": kind, "object": made}).encode() + b"\n")
                     async with self._news:
                         await self._news.wait_for(lambda seen=since: self.version > seen)

@@ -143,10 +143,7 @@ def test_changes_arrive_in_order_and_a_watch_that_ends_goes_on_where_it_was() ->
                 (ResourceChanged, "a"),
                 (ResourceRemoved, "b"),
             ]
-        versions = [query["resourceVersion"] for _, _, query, _ in server.requests]
-        assert versions[0] == "0"
-        assert len(versions) >= 3
-        assert set(versions[1:]) <= {"1", "2", "3", "4"}
+        assert [query["resourceVersion"] for _, _, query, _ in server.requests][:2] == ["0", "1"]
 
     play(script)
 
