@@ -28,7 +28,7 @@ FILTERS_LOOKED_AT = 50
 
 type Schema = dict[str, Any]
 
-_TYPES = {
+_TYPES: dict[JsonType, Schema] = {
     JsonType.TEXT: {"type": "string"},
     JsonType.WHOLE: {"type": "integer", "format": "int64"},
     JsonType.NUMBER: {"type": "number"},
@@ -175,7 +175,7 @@ def _known(member: Member) -> bool:
 
 
 def _of_member(member: Member) -> Schema:
-    described = _described(member.path)
+    described: Schema = _described(member.path)
     match member.type:
         case JsonType.OBJECT:
             inner = {

@@ -181,4 +181,4 @@ class OpenResources:
 
     def _wait_s(self, tries: int) -> float:
         plan = self._context.tools.port_backoff
-        return min(TROUBLED_S_MAX, plan.base_s * 2 ** min(tries, 10))
+        return min(TROUBLED_S_MAX, plan.base_s * float(2 ** min(tries, 10)))

@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import yaml
@@ -84,7 +85,7 @@ class ApiServer:
             self._news.notify_all()
         return made
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answers any request."""
         self.requests.append((request.method, request.path, dict(request.query), dict(request.headers)))
         if self.fail:
@@ -109,7 +110,7 @@ class ApiServer:
             else await self._patch(request, name, part)
         )
 
-    async def _list(self, request: web.Request) -> web.Response:
+    async def _list(self, request: web.BaseRequest) -> web.Response:
         names = sorted(self._selected(request))
         first, most = int(request.query.get("continue", "0")), int(request.query["limit"])
         more = str(first + most) if first + most < len(names) else ""
@@ -117,7 +118,7 @@ class ApiServer:
         metadata = {"resourceVersion": str(self.version), "continue": more}
         return web.json_response({"kind": "EventSourceMappingList", "metadata": metadata, "items": items})
 
-    async def _watch(self, request: web.Request) -> web.StreamResponse:
+    async def _watch(self, request: web.BaseRequest) -> web.StreamResponse:
         since = int(request.query["resourceVersion"])
         if since < self.oldest:
             return status_answer(410, "Expired", f"too old resource version: {since}")
@@ -136,11 +137,14 @@ class ApiServer:
                     for _, kind, made in news:
                         await answer.write(json.dumps({"type": kind, "object": made}).encode() + b"\n")
                     async with self._news:
-                        await self._news.wait_for(lambda seen=since: self.version > seen)
+                        await self._news.wait_for(partial(self._newer, since))
         except TimeoutError:
             return answer
 
-    async def _patch(self, request: web.Request, name: str, part: str) -> web.Response:
+    def _newer(self, version: int) -> bool:
+        return self.version > version
+
+    async def _patch(self, request: web.BaseRequest, name: str, part: str) -> web.Response:
         body = yaml.safe_load(await request.read())
         self.bodies.append(body)
         found, given = self.objects[name], body["metadata"]
@@ -161,14 +165,14 @@ class ApiServer:
             made = {**found, "metadata": {**found["metadata"], "finalizers": given["finalizers"]}}
         return web.json_response(await self._keep("MODIFIED", name, made))
 
-    async def _event(self, request: web.Request) -> web.Response:
+    async def _event(self, request: web.BaseRequest) -> web.Response:
         body = await request.json()
         if body["metadata"]["name"] in self.events:
             return status_answer(409, "AlreadyExists", "already exists", name=body["metadata"]["name"])
         self.events[body["metadata"]["name"]] = body
         return web.json_response(body, status=201)
 
-    def _selected(self, request: web.Request) -> list[str]:
+    def _selected(self, request: web.BaseRequest) -> list[str]:
         name, _, value = request.query.get("labelSelector", "").partition("=")
         return [
             key

@@ -94,9 +94,14 @@ def status(**changes: Any) -> ResourceStatus:
         since=Epoch(1_767_225_600.0),
         generation=1,
     )
-    return ResourceStatus(
-        **({"generation": 1, "conditions": (condition,), "uuid": "u", "shards": 2, "lag_s": 185} | changes)
-    )
+    given: dict[str, Any] = {
+        "generation": 1,
+        "conditions": (condition,),
+        "uuid": "u",
+        "shards": 2,
+        "lag_s": 185,
+    }
+    return ResourceStatus(**(given | changes))
 
 
 def test_all_pages_of_a_list_are_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,7 +119,7 @@ names = st.sampled_from([ack_name(each.path) for each in TABLE if each.top] + li
 
 @given(st.dictionaries(names, json_values, max_size=6), st.booleans())
 def test_no_spec_raises_and_each_is_refused_or_valid_as_a_mapping_of_the_file(
-    spec: dict[str, Any], whole: bool  # noqa: FBT001 - hypothesis gives it by position
+    spec: dict[str, Any], whole: bool
 ) -> None:
     found = read_spec({**BASE, **spec} if whole else spec, now=Epoch(time.time()))
     if not found.refused:

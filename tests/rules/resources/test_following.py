@@ -33,7 +33,7 @@ KNOWN = KnownMapping(origin=ORIGIN)
     ],
 )
 def test_what_a_resource_asks_for(
-    resource: MappingResource, known: KnownMapping | None, valid: bool, step: Step  # noqa: FBT001
+    resource: MappingResource, known: KnownMapping | None, valid: bool, step: Step
 ) -> None:
     assert step_for(resource, known, valid=valid) is step
 

@@ -55,6 +55,10 @@ class Followed:
         """Waits until a resource is removed."""
         return await until(lambda: name not in self.cluster.resources)
 
+    def read(self) -> list[int]:
+        """The records that the function got, in order."""
+        return [number for call in reader(self.place).calls for number in call]
+
     def kept(self, uid: MappingId) -> Mapping[str, Any]:
         """The parameters of a mapping in the store."""
         parameters: Mapping[str, Any] = self.place.store._rows[MappingId(f"api:{uid}")].document["parameters"]
@@ -80,7 +84,7 @@ def test_a_resource_that_is_made_becomes_a_mapping_that_runs() -> None:
         made = world.cluster.create("readings", SPEC)
         took_s = await world.is_("readings", Is.READY)
         assert took_s < 5
-        assert sorted(sum(reader(world.place).calls, [])) == [1, 2, 3, 4, 5]
+        assert sorted(world.read()) == [1, 2, 3, 4, 5]
         status = world.cluster.status("readings")
         assert status is not None
         assert (status.uuid, status.generation, status.shards, status.state) == (made.uid, 1, 1, "Enabled")
@@ -106,7 +110,7 @@ def test_a_changed_spec_changes_the_mapping_once() -> None:
         stream = world.place.sources[STREAM_ARN]
         assert isinstance(stream, FakeStream)
         stream.put(*records(6, 7, 8))
-        await until(lambda: 8 in sum(reader(world.place).calls, []))
+        await until(lambda: 8 in world.read())
         assert max(len(each) for each in reader(world.place).calls[1:]) == 2
         (view,) = daemon.control.views()
         assert view.parameters["BatchSize"] == 2
@@ -343,7 +347,7 @@ def test_mappings_run_on_while_the_cluster_is_away_and_what_changed_meanwhile_is
         stream = world.place.sources[STREAM_ARN]
         assert isinstance(stream, FakeStream)
         stream.put(*records(6))
-        await until(lambda: 6 in sum(reader(world.place).calls, []))
+        await until(lambda: 6 in world.read())
         world.cluster.change("readings", SPEC | {"batchSize": 7})
         world.cluster.delete("other")
         assert len(world.mappings()) == 2
