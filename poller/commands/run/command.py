@@ -370,7 +370,13 @@ def again(file: ConfigurationFile, running: Settings, plan: DaemonPlan) -> Calla
         waiting = tuple(
             name for name in WAIT_FOR_RESTART if getattr(settings, name) != getattr(running, name)
         )
-        kept = replace(found, worker=plan.worker, store=plan.store, store_settings=plan.store_settings, resources=plan.resources)
+        kept = replace(
+            found,
+            worker=plan.worker,
+            store=plan.store,
+            store_settings=plan.store_settings,
+            resources=plan.resources,
+        )
         return Loaded(kept, waiting)
 
     return load

@@ -196,7 +196,7 @@ def _of_member(member: Member) -> Schema:
                 "additionalProperties": texts,
             }
         case _:
-            bound = {} if member.length is None else {"maxLength": member.length[1]}
+            bound: Schema = {} if member.length is None else {"maxLength": member.length[1]}
             return {**_TYPES[member.type], **described, **bound}
 
 

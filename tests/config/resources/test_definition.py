@@ -97,9 +97,19 @@ def spec(source: str, **members: Any) -> dict[str, Any]:
 VALID = [
     spec(STREAM),
     spec(STREAM, startingPosition="AT_TIMESTAMP", startingPositionTimestamp=1_700_000_000),
-    spec(STREAM, batchSize=10_000, maximumRecordAgeInSeconds=-1, maximumRetryAttempts=-1, tumblingWindowInSeconds=900),
+    spec(
+        STREAM,
+        batchSize=10_000,
+        maximumRecordAgeInSeconds=-1,
+        maximumRetryAttempts=-1,
+        tumblingWindowInSeconds=900,
+    ),
     spec(STREAM, parallelizationFactor=10, destinationConfig={"onFailure": {"destination": QUEUE}}),
-    spec(TABLE_STREAM, filterCriteria={"filters": [{"pattern": "{}"}]}, functionResponseTypes=["ReportBatchItemFailures"]),
+    spec(
+        TABLE_STREAM,
+        filterCriteria={"filters": [{"pattern": "{}"}]},
+        functionResponseTypes=["ReportBatchItemFailures"],
+    ),
     spec(QUEUE, batchSize=10_000, maximumBatchingWindowInSeconds=1, scalingConfig={"maximumConcurrency": 1}),
     spec(QUEUE, provisionedPollerConfig={"minimumPollers": 2}),
     spec(FIFO, batchSize=10),

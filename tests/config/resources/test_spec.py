@@ -90,7 +90,10 @@ def test_a_spec_becomes_aws_members_and_the_files_own_fields() -> None:
             "Unsupported ScalingConfig parameter for given event source mapping type.",
         ),
         ({"filterCriteria": {"filters": [{"pattern": "{"}]}}, "Invalid filter pattern definition."),
-        ({"functionRef": {"from": {"name": "f"}}}, "spec.functionRef: a reference to another resource; write the name or the ARN itself"),
+        (
+            {"functionRef": {"from": {"name": "f"}}},
+            "spec.functionRef: a reference to another resource; write the name or the ARN itself",
+        ),
         ({"extend_visibility": True}, "spec.extend_visibility: is for SQS queues only; remove it"),
         ({"bathSize": 3}, "spec.bathSize: unknown setting"),
         ({"uuid": "me"}, "spec.uuid: not a UUID"),
@@ -114,7 +117,9 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=12), inner, max_size=3),
     max_leaves=8,
 )
-names = st.sampled_from([ack_name(each.path) for each in TABLE if each.top] + list(OWN)) | st.text(max_size=12)
+names = st.sampled_from([ack_name(each.path) for each in TABLE if each.top] + list(OWN)) | st.text(
+    max_size=12
+)
 
 
 @given(st.dictionaries(names, json_values, max_size=6), st.booleans())

@@ -23,7 +23,9 @@ NOW = Epoch(1_800_000_000.0)
 UID = "7d1f0f0e-0000-4000-8000-000000000001"
 
 
-def resource(*, written: ResourceStatus | None = None, generation: int = 1, deleting: bool = False) -> MappingResource:
+def resource(
+    *, written: ResourceStatus | None = None, generation: int = 1, deleting: bool = False
+) -> MappingResource:
     return MappingResource(
         namespace="work",
         name="orders",
@@ -58,7 +60,9 @@ def mapping(
     )
 
 
-def shard(name: str = "shardId-0", *, state: str = "reading", behind_ms: int | None = 0, **lane: object) -> ShardStatus:
+def shard(
+    name: str = "shardId-0", *, state: str = "reading", behind_ms: int | None = 0, **lane: object
+) -> ShardStatus:
     lanes = (LaneStatus(lane="0", state="waiting", **lane),) if lane else ()  # type: ignore[arg-type]
     return ShardStatus(shard=ShardId(name), state=state, position="1", behind_ms=behind_ms, lanes=lanes)
 
@@ -86,15 +90,27 @@ READY, BLOCKED_, PAUSED, DEGRADED = (
     [
         (ResourceFacts(), READY, (False, "Creating", "the mapping is being created")),
         (ResourceFacts(mapping=mapping()), READY, (True, "Running", "the mapping runs")),
-        (ResourceFacts(mapping=mapping(MappingState.DISABLED)), READY, (True, "Disabled", "disabled by its spec")),
+        (
+            ResourceFacts(mapping=mapping(MappingState.DISABLED)),
+            READY,
+            (True, "Disabled", "disabled by its spec"),
+        ),
         (ResourceFacts(mapping=mapping(reason="no stream")), READY, (False, "NotOpen", "no stream")),
         (
             ResourceFacts(mapping=mapping(MappingState.UPDATING)),
             READY,
             (False, "Updating", "running invocations finish before the changed mapping starts"),
         ),
-        (ResourceFacts(mapping=mapping(MappingState.BROKEN, reason="KeyError")), READY, (False, "Broken", "KeyError")),
-        (ResourceFacts(invalid="Unrecognized event source."), READY, (False, "Invalid", "Unrecognized event source.")),
+        (
+            ResourceFacts(mapping=mapping(MappingState.BROKEN, reason="KeyError")),
+            READY,
+            (False, "Broken", "KeyError"),
+        ),
+        (
+            ResourceFacts(invalid="Unrecognized event source."),
+            READY,
+            (False, "Invalid", "Unrecognized event source."),
+        ),
         (
             ResourceFacts(invalid="no", mapping=mapping()),
             READY,
@@ -105,7 +121,11 @@ READY, BLOCKED_, PAUSED, DEGRADED = (
         (
             ResourceFacts(mapping=mapping(shards=(shard("a"), BLOCKED))),
             BLOCKED_,
-            (True, "BatchFails", "shard shardId-0 is blocked since 2027-01-15T07:59:00Z, 3 attempts: ValueError: no"),
+            (
+                True,
+                "BatchFails",
+                "shard shardId-0 is blocked since 2027-01-15T07:59:00Z, 3 attempts: ValueError: no",
+            ),
         ),
         (ResourceFacts(mapping=mapping()), PAUSED, (False, "NotPaused", "")),
         (
@@ -113,7 +133,11 @@ READY, BLOCKED_, PAUSED, DEGRADED = (
             PAUSED,
             (True, "ByOperator", "paused by ada since 2027-01-15T07:59:50Z: deploy"),
         ),
-        (ResourceFacts(mapping=mapping(MappingState.DISABLED)), PAUSED, (True, "Disabled", "disabled by its spec")),
+        (
+            ResourceFacts(mapping=mapping(MappingState.DISABLED)),
+            PAUSED,
+            (True, "Disabled", "disabled by its spec"),
+        ),
         (ResourceFacts(mapping=mapping()), DEGRADED, (False, "AsExpected", "")),
         (
             ResourceFacts(mapping=mapping(last_result="PROBLEM: Function call failed")),
@@ -152,12 +176,22 @@ def test_only_a_spec_that_cannot_be_carried_out_is_stalled() -> None:
 
 
 def test_a_blocked_batch_of_another_worker_that_is_only_counted_blocks_too() -> None:
-    elsewhere = replace(mapping(), workers=(MappingWorker(worker="b", state=MappingState.ENABLED, blocked=2),))
-    assert said(ResourceFacts(mapping=elsewhere), BLOCKED_) == (True, "BatchFails", "2 shards or lanes blocked")
+    elsewhere = replace(
+        mapping(), workers=(MappingWorker(worker="b", state=MappingState.ENABLED, blocked=2),)
+    )
+    assert said(ResourceFacts(mapping=elsewhere), BLOCKED_) == (
+        True,
+        "BatchFails",
+        "2 shards or lanes blocked",
+    )
 
 
 def test_shards_and_lag() -> None:
-    shards = (shard("a", behind_ms=1_500), shard("b", behind_ms=61_000), shard("c", state="ended", behind_ms=None))
+    shards = (
+        shard("a", behind_ms=1_500),
+        shard("b", behind_ms=61_000),
+        shard("c", state="ended", behind_ms=None),
+    )
     status = status_of(resource(), ResourceFacts(mapping=mapping(shards=shards)), now=NOW)
     assert (status.shards, status.lag_s, status.uuid, status.state) == (2, 61, UID, "Enabled")
     queue = replace(mapping(), pollers=3)
