@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -273,3 +273,13 @@ class DaemonPlan:
     on_destination_failure: OnDestinationFailure = OnDestinationFailure.KEEP
     tuning: Tuning = Tuning()
     resources: ResourcePlan | None = None
+
+    def as_started(self, running: "DaemonPlan") -> "DaemonPlan":
+        """The same with what stays as it is in `running` as long as a daemon runs."""
+        return replace(
+            self,
+            worker=running.worker,
+            store=running.store,
+            store_settings=running.store_settings,
+            resources=running.resources,
+        )

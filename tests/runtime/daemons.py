@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -59,7 +60,7 @@ class Site:
         """A daemon that has not started."""
         makers: dict[tuple[str, str], Callable[[Mapping[str, Any]], tuple[str, Any]]] = {
             ("pacers", "throttle"): lambda _: ("pacer", FakePacer()),
-            ("resources", "kubernetes"): lambda _, port=self.resources: ("resources", port),
+            ("resources", "kubernetes"): partial(_given, self.resources),
             ("stores", "memory"): lambda _: ("memory", store or self.store),
             ("invokers", "fake"): self._function,
             ("invokers", "own"): self._function,
@@ -108,6 +109,10 @@ class Site:
                 self.open_now.remove(key)
 
         return Plugin(name, AnySettings, opening, own_limits=name in ("own", "lambda"))
+
+
+def _given(port: object, _: Mapping[str, Any]) -> tuple[str, Any]:
+    return "resources", port
 
 
 class Asked(FakeFunction):

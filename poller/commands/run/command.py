@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -370,14 +370,7 @@ def again(file: ConfigurationFile, running: Settings, plan: DaemonPlan) -> Calla
         waiting = tuple(
             name for name in WAIT_FOR_RESTART if getattr(settings, name) != getattr(running, name)
         )
-        kept = replace(
-            found,
-            worker=plan.worker,
-            store=plan.store,
-            store_settings=plan.store_settings,
-            resources=plan.resources,
-        )
-        return Loaded(kept, waiting)
+        return Loaded(found.as_started(plan), waiting)
 
     return load
 
