@@ -4,8 +4,7 @@ lightkube gives the connection (addresses, TLS and credentials of a service acco
 that everything that arrives is bounded.
 
 A watch is asked to end after WATCH_S and is opened again where it ended, so that a connection that is dead shows soon. Versions are
-compared for equality only. Status is applied (server-side apply) at the version that was read; the finalizer is patched at the
-version that was read, and never makes an object.
+compared for equality only. Status is applied (server-side apply) at the version that was read, and never makes an object.
 """
 
 import json
@@ -29,12 +28,11 @@ from adapters.resources.objects import (
     MANAGER,
     PLURAL,
     event_object,
-    finalizers_with,
     resource_of,
     status_object,
     version_of,
 )
-from poller.domain.errors import RowChanged, ServiceUnavailable
+from poller.domain.errors import ServiceUnavailable
 from poller.domain.resources.resource import MappingResource, ResourceEvent, ResourceStatus
 from poller.resource_ports.resources import ResourceChange, ResourceChanged, ResourceList, ResourceRemoved
 
@@ -60,6 +58,15 @@ class KubernetesResources:
         self._client = client
         self._selector = selector
         self._worker = worker
+
+    async def namespace_uid(self) -> str:
+        """The UID of the namespace. Raises ResourceMissing if there is no such namespace."""
+        found = await self._get(f"/api/v1/namespaces/{self.namespace}", {})
+        metadata = found.get("metadata")
+        uid = metadata.get("uid") if isinstance(metadata, dict) else None
+        if not isinstance(uid, str) or not uid:
+            raise ServiceUnavailable(f"the namespace {self.namespace} has no UID")
+        return uid
 
     async def list(self) -> ResourceList:
         """All of them, from all pages. Raises CursorExpired if the list changed too much while its pages were read."""
@@ -110,25 +117,6 @@ class KubernetesResources:
         async with self._answer("POST", path, content=content, form="application/json") as answer:
             if answer.status_code != EXISTS:
                 await check(answer)
-
-    async def hold(self, resource: MappingResource, *, held: bool) -> None:
-        """Changes the daemon's own finalizer and leaves the others as they are."""
-        found = await self._object(resource.namespace, resource.name)
-        now = None if found is None else resource_of(found)
-        if now is None or now.uid != resource.uid or now.held == held:
-            return
-        if now.version != resource.version:
-            raise RowChanged(f"{resource.namespace}/{resource.name} was changed meanwhile")
-        metadata = {
-            "resourceVersion": now.version,
-            "uid": now.uid,
-            "finalizers": finalizers_with(found, held=held),
-        }
-        path = f"{self._path(resource.namespace)}/{resource.name}"
-        form = "application/merge-patch+json"
-        await self._patch(
-            path, resource.name, {"metadata": metadata}, form=form, asked={"fieldManager": MANAGER}
-        )
 
     async def _changes(self, version: str) -> AsyncGenerator[ResourceChange]:
         while True:

@@ -14,7 +14,6 @@ from poller.domain.resources.resource import Condition, MappingResource, Resourc
 
 GROUP, VERSION, KIND, PLURAL = "poller.dev", "v1", "EventSourceMapping", "eventsourcemappings"
 API = f"{GROUP}/{VERSION}"
-FINALIZER = "poller.dev/drain"
 MANAGER = "poller"
 """The field manager of the status."""
 CONTROLLER = "poller.dev/poller"
@@ -33,7 +32,6 @@ def resource_of(given: object) -> MappingResource | None:
     )
     if not (name and namespace and uid and version):
         return None
-    finalizers = metadata.get("finalizers")
     return MappingResource(
         namespace=namespace,
         name=name,
@@ -44,24 +42,12 @@ def resource_of(given: object) -> MappingResource | None:
         created=_moment(metadata.get("creationTimestamp")) or Epoch(0.0),
         written=_status_of(_table(given).get("status")),
         deleting=metadata.get("deletionTimestamp") is not None,
-        held=isinstance(finalizers, list) and FINALIZER in finalizers,
     )
 
 
 def version_of(given: object) -> str:
     """The version of an object or of a list; empty if it has none."""
     return _text(_table(_table(given).get("metadata")).get("resourceVersion"))
-
-
-def finalizers_with(given: object, *, held: bool) -> list[str]:
-    """The finalizers that an object should have: all others as they are, and the daemon's own if it is held."""
-    found = _table(_table(given).get("metadata")).get("finalizers")
-    others = (
-        [each for each in found if isinstance(each, str) and each != FINALIZER]
-        if isinstance(found, list)
-        else []
-    )
-    return [*others, FINALIZER] if held else others
 
 
 def status_object(resource: MappingResource, status: ResourceStatus) -> dict[str, Any]:

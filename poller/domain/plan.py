@@ -246,12 +246,12 @@ class Tuning:
 class ResourcePlan:
     """Where custom resources are followed: by which plug-in, with which settings.
 
-    With `finalizer` a deleted resource stays until its mapping has drained, as long as a daemon runs.
+    Mappings that were made of resources in the namespace with the UID `forget_namespace` are deleted.
     """
 
     plugin: str = "kubernetes"
     settings: Mapping[str, Any] = field(default_factory=dict)
-    finalizer: bool = True
+    forget_namespace: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

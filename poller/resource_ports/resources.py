@@ -1,7 +1,7 @@
 """Owns the Protocols of custom resources. Their methods raise only the errors of `poller.domain.errors`.
 
-Every method may raise ServiceThrottled, ServiceUnavailable, AccessDenied, ResourceMissing. ResourceMissing from the feed says
-that the cluster does not know the kind of resource at all.
+Every method may raise ServiceThrottled, ServiceUnavailable, AccessDenied, ResourceMissing. ResourceMissing from a list
+says that the cluster does not know the kind of resource at all.
 """
 
 from collections.abc import AsyncIterator
@@ -40,6 +40,10 @@ type ResourceChange = ResourceChanged | ResourceRemoved
 class ResourceFeed(Protocol):
     """Reads the selected resources of one namespace."""
 
+    async def namespace_uid(self) -> str:
+        """The UID of the namespace, which no other namespace of any cluster has. Raises ResourceMissing if there is no such namespace."""
+        ...
+
     async def list(self) -> ResourceList:
         """All of them, from all pages."""
         ...
@@ -62,10 +66,6 @@ class ResourceWriter(Protocol):
 
     async def put_event(self, resource: MappingResource, event: ResourceEvent) -> None:
         """Tells an event. One that was told already is left as it is."""
-        ...
-
-    async def hold(self, resource: MappingResource, *, held: bool) -> None:
-        """Puts the daemon's finalizer on the resource, or takes it away. Raises RowChanged if it was changed since it was read."""
         ...
 
 

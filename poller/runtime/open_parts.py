@@ -1,11 +1,11 @@
 """Owns the parts of the daemon that exist after its store was opened, and what they give to the services that take requests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from random import Random
 
-from poller.domain.plan import ResourcePlan
+from poller.domain.plan import DaemonPlan, FunctionPlan
 from poller.domain.telemetry.observers import Observer
 from poller.plugins import Environment, Registry
 from poller.ports import Store
@@ -53,21 +53,27 @@ class OpenParts:
     resources: OpenResources | None = None
     """What follows custom resources; None if the plan has none."""
 
+    def problems(self) -> list[str]:
+        """Why the daemon is not ready, as far as it is not about a mapping, one line each."""
+        return [] if self.resources is None else self.resources.problems()
+
+    def notes(self, functions: Mapping[str, FunctionPlan]) -> list[str]:
+        """Notes for people, one line each."""
+        found = [*self.desired.notes(), *self.running.components.notes(), *self.follower.notes()]
+        found += [] if self.calls is None else self.calls.notes()
+        found += self.aliases.states.notes(functions)
+        return found + ([] if self.resources is None else self.resources.notes())
+
     def digests(self) -> DigestWriter | None:
         """What writes this worker's digest; None if the store takes none."""
         functions = partial(function_statuses, self.running.components)
         return self.fleet.writer(self.running.summaries, functions, self.sizing.own)
 
     def follow(
-        self,
-        feed: MappingResources | None,
-        plan: ResourcePlan | None,
-        stop: Stop,
-        *,
-        woken: Callable[[], None],
+        self, feed: MappingResources | None, plan: DaemonPlan, stop: Stop, *, woken: Callable[[], None]
     ) -> None:
         """Makes what follows custom resources, if there is a feed of them."""
-        if feed is not None and plan is not None:
+        if feed is not None and plan.resources is not None:
             context = ResourceContext(
                 tools=self.tools,
                 heartbeat=self.heartbeat,
@@ -75,7 +81,7 @@ class OpenParts:
                 desired=self.desired,
                 running=self.running,
                 fleet=self.fleet,
-                plan=plan,
+                forgets=plan.resources.forget_namespace,
                 woken=woken,
             )
             self.resources = OpenResources(context, feed, stop)

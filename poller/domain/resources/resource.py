@@ -39,10 +39,12 @@ class Condition:
 class ResourceOrigin:
     """The resource of which a mapping was made, at which generation of its spec. `own` has the file's own fields of the spec.
 
+    `namespace_uid` tells its namespace from one of the same name in another cluster, and from one that was there before.
     `selected` is false while the resource is there and no longer selected: the mapping rests and keeps its positions.
     """
 
     namespace: str
+    namespace_uid: str
     name: str
     uid: str
     generation: int
@@ -76,7 +78,7 @@ class ResourceStatus:
 class MappingResource:
     """A resource as it was last read. `version` changes with every write to it, `generation` with every change of its spec.
 
-    `deleting`: somebody has asked for its deletion. `held`: the daemon's finalizer keeps it until its mapping has drained.
+    `deleting`: somebody has asked for its deletion, and a finalizer of somebody else still keeps it.
     `written` is its status as far as it can be read; None if it has none.
     """
 
@@ -89,7 +91,6 @@ class MappingResource:
     created: Epoch = Epoch(0.0)
     written: ResourceStatus | None = None
     deleting: bool = False
-    held: bool = False
 
     def condition(self, type_: ConditionType) -> Condition | None:
         """The condition of this type."""

@@ -191,14 +191,14 @@ def _moment(at: Epoch | None) -> str:
     return datetime.fromtimestamp(at or 0.0, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def worth_writing(new: ResourceStatus, written: ResourceStatus | None, *, since_s: float | None) -> bool:
-    """Whether a status is to be written. `written` is the one before, which this worker wrote `since_s` ago (None: another one did).
+def worth_writing(new: ResourceStatus, written: ResourceStatus | None, *, since_s: float) -> bool:
+    """Whether a status is to be written. `written` is the one that the resource has, and `since_s` how long this worker has seen it so.
 
     The lag of a shard changes all the time. If nothing else has changed, the status is written every LAG_WRITE_S at most.
     """
     if written is None or replace(new, lag_s=None) != replace(written, lag_s=None):
         return True
-    return new.lag_s != written.lag_s and (since_s is None or since_s >= LAG_WRITE_S)
+    return new.lag_s != written.lag_s and since_s >= LAG_WRITE_S
 
 
 _TOLD: dict[ConditionType, tuple[str, str]] = {

@@ -30,6 +30,8 @@ class KnownResources:
     ) -> None:
         self.listed = False
         """Whether they were listed once."""
+        self.namespace_uid = ""
+        """The UID of the namespace in which they were listed."""
         self.note = ""
         """One line for people about the trouble of the moment."""
         self._feed = feed
@@ -66,7 +68,8 @@ class KnownResources:
         return None
 
     async def _follow_once(self) -> None:
-        found = await self._feed.list()
+        uid, found = await self._feed.namespace_uid(), await self._feed.list()
+        self.namespace_uid = uid
         self._known = {each.uid: each for each in found.resources}
         self.listed, self.note = True, ""
         self._changed()

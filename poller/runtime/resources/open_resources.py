@@ -1,14 +1,14 @@
 """Owns the parts that follow custom resources, and their three loops: what the cluster has, the mappings of it, and the status."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
 from poller.config.plugin_specs import resources_of
 from poller.domain.errors import PortError
-from poller.domain.plan import DaemonPlan, ResourcePlan
+from poller.domain.plan import DaemonPlan
 from poller.domain.telemetry.labels import TaskKind
 from poller.plugins import Environment, Registry
 from poller.resource_ports.resources import MappingResources
@@ -49,24 +49,16 @@ async def opened_resources(
         yield resources
 
 
-@asynccontextmanager
-async def following_resources(resources: "OpenResources | None", scope: WatchedTasks) -> AsyncIterator[None]:
+def following_resources(
+    resources: "OpenResources | None", scope: WatchedTasks
+) -> AbstractContextManager[None]:
     """Follows resources until the block ends; None: there are none to follow."""
-    if resources is None:
-        yield
-        return
-    async with resources.running(scope):
-        yield
-
-
-def notes_of(resources: "OpenResources | None") -> list[str]:
-    """Notes for people about resources, one line each."""
-    return [] if resources is None else resources.notes()
+    return nullcontext() if resources is None else resources.running(scope)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResourceContext:
-    """What of the open daemon the resources need. `woken` wakes the reconciler."""
+    """What of the open daemon the resources need. Mappings of the namespace with the UID `forgets` are deleted; `woken` wakes the reconciler."""
 
     tools: DaemonContext
     heartbeat: Heartbeat
@@ -74,7 +66,7 @@ class ResourceContext:
     desired: DesiredMappings
     running: RunningMappings
     fleet: FleetReader
-    plan: ResourcePlan
+    forgets: str
     woken: Callable[[], None]
 
 
@@ -93,6 +85,7 @@ class OpenResources:
             context.desired,
             feed=resources,
             namespace=resources.namespace,
+            forgets=context.forgets,
             clock=self._clock,
             changed=self._applied,
         )
@@ -103,7 +96,6 @@ class OpenResources:
             me=str(context.tools.worker),
             workers=self._workers,
             clock=self._clock,
-            holds=context.plan.finalizer,
         )
         self._notes: dict[str, str] = {}
         self._leases_at: float | None = None
@@ -112,9 +104,14 @@ class OpenResources:
         """Notes for people, one line each."""
         return [each for each in (self._known.note, *self._notes.values()) if each]
 
-    @asynccontextmanager
-    async def running(self, scope: WatchedTasks) -> AsyncIterator[None]:
-        """Follows the resources until the block ends. The last worker that ends lets go of them."""
+    def problems(self) -> list[str]:
+        """Why the daemon is not ready, one line each."""
+        found = self._mappings.obstacle()
+        return [found] if found else []
+
+    @contextmanager
+    def running(self, scope: WatchedTasks) -> Iterator[None]:
+        """Follows the resources until the block ends."""
         tasks = [
             scope.kept(TaskKind.RESOURCES, self._known.run),
             scope.kept(
@@ -130,9 +127,6 @@ class OpenResources:
         finally:
             for each in tasks:
                 each.cancel()
-        others = self._context.heartbeat.others()
-        if not any(not report.leaving for report in others.alive.values()):
-            await self._writer.release()
 
     def _changed(self) -> None:
         self._work.set()
@@ -163,6 +157,8 @@ class OpenResources:
 
     async def _write(self) -> None:
         await asyncio.sleep(SETTLE_S)
+        if self._mappings.obstacle():
+            return
         running, fleet, now = self._context.running, self._context.fleet, self._clock.monotonic()
         due = self._leases_at is None or now - self._leases_at >= LEASES_S
         await fleet.refresh(running.summaries() if due else None)

@@ -3,6 +3,9 @@
 Every worker does this. The store's condition on a definition's revision and the generation that the definition remembers decide
 which write counts (`poller.rules.resources.following`). A mapping whose resource this worker does not see is looked at again before
 anything happens to it: the resource may only be new, or the selector may be another one now.
+
+Mappings that were made of resources in another namespace of the same name, as another cluster has one, stop all of this: to a daemon
+that looks at the wrong cluster every resource seems to be deleted.
 """
 
 from collections.abc import Callable
@@ -25,6 +28,12 @@ from poller.runtime.resources.known_resources import KnownResources
 
 TAKEN = "the UUID of its spec belongs to another mapping, which does not come from this resource"
 
+ELSEWHERE = (
+    "custom resources are not followed: the store has the mapping {mapping} of the resource {origin} in a namespace with the UID {other}, "
+    "and that namespace has the UID {own} in this cluster; use the cluster of this store, or a store of its own for this cluster, "
+    "or, if the other namespace is gone for good, write resources.forget_namespace: {other}, which deletes its mappings"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
@@ -33,7 +42,10 @@ class _Kept:
 
 
 class ResourceMappings:
-    """Makes, changes and deletes mappings. `namespace` is the one that is followed; `changed` is called after each write."""
+    """Makes, changes and deletes mappings. `namespace` is the one that is followed; `changed` is called after each write.
+
+    Mappings of the namespace with the UID `forgets` are deleted.
+    """
 
     def __init__(
         self,
@@ -43,6 +55,7 @@ class ResourceMappings:
         *,
         feed: ResourceFeed,
         namespace: str,
+        forgets: str,
         clock: Clock,
         changed: Callable[[], None],
     ) -> None:
@@ -51,6 +64,7 @@ class ResourceMappings:
         self._desired = desired
         self._feed = feed
         self._namespace = namespace
+        self._forgets = forgets
         self._clock = clock
         self._changed = changed
         self._reads: dict[str, _Kept] = {}
@@ -106,9 +120,22 @@ class ResourceMappings:
         entry = self._desired.get(made.mapping)
         return TAKEN if entry is not None and entry.from_file else "" if entry is None else entry.obstacle
 
+    def obstacle(self) -> str:
+        """Why the resources of this cluster are not those of the store; empty if they are, or if that is not known yet."""
+        own = self._known.namespace_uid
+        for made in self._definitions.known():
+            origin = made.origin
+            if origin is None or origin.namespace != self._namespace or not own:
+                continue
+            if origin.namespace_uid not in (own, self._forgets):
+                return ELSEWHERE.format(
+                    mapping=made.mapping, origin=origin.text, other=origin.namespace_uid, own=own
+                )
+        return ""
+
     async def apply(self) -> None:
         """Brings all mappings in line with what the reconciler last read of the store. Raises the errors of the store and of the feed."""
-        if not self._known.listed or not self._definitions.read:
+        if not self._known.listed or not self._definitions.read or self.obstacle():
             return
         resources = self._known.all()
         self._reads = {each.uid: self._reads[each.uid] for each in resources if each.uid in self._reads}
@@ -156,7 +183,7 @@ class ResourceMappings:
                 created=Epoch(since),
                 modified=now,
                 change=change_of(state),
-                origin=_origin(resource, read),
+                origin=self._origin(resource, read),
             )
         )
 
@@ -164,7 +191,7 @@ class ResourceMappings:
         read = self.read(resource)
         before, after = (each.get("Enabled") is not False for each in (made.parameters, read.parameters))
         state = updated(before=before, enabled=after, queue=_queue(read))
-        origin = _origin(resource, read)
+        origin = self._origin(resource, read)
         assert made.origin is not None, "a resource changes only what was made of it"
         if (
             made.parameters == read.parameters
@@ -217,6 +244,8 @@ class ResourceMappings:
 
     async def _presence(self, origin: ResourceOrigin) -> Presence:
         """Asks the cluster itself: what this worker saw last may be older than the mapping."""
+        if origin.namespace_uid == self._forgets:
+            return Presence.GONE
         found = await self._feed.get(origin.namespace, origin.name)
         if found is None or found.uid != origin.uid:
             return Presence.GONE
@@ -226,15 +255,15 @@ class ResourceMappings:
         chosen = any(each.uid == origin.uid for each in listed.resources)
         return Presence.SELECTED if chosen else Presence.UNSELECTED
 
-
-def _origin(resource: MappingResource, read: Read) -> ResourceOrigin:
-    return ResourceOrigin(
-        namespace=resource.namespace,
-        name=resource.name,
-        uid=resource.uid,
-        generation=resource.generation,
-        own=read.own,
-    )
+    def _origin(self, resource: MappingResource, read: Read) -> ResourceOrigin:
+        return ResourceOrigin(
+            namespace=resource.namespace,
+            namespace_uid=self._known.namespace_uid,
+            name=resource.name,
+            uid=resource.uid,
+            generation=resource.generation,
+            own=read.own,
+        )
 
 
 def _queue(read: Read) -> bool:

@@ -1,4 +1,4 @@
-"""Owns a small API server on loopback: it lists in pages, watches from a version, applies status, patches finalizers, and takes events.
+"""Owns a small API server on loopback: it lists in pages, watches from a version, applies status, and takes events.
 
 It does what the adapter relies on, by Kubernetes' API concepts: versions, 410 Gone, 409 Conflict, bookmarks, Status objects.
 """
@@ -15,6 +15,7 @@ import yaml
 from aiohttp import web
 
 BASE = "/apis/poller.dev/v1/namespaces/pipelines/eventsourcemappings"
+NAMESPACE = "/api/v1/namespaces/pipelines"
 EVENTS = "/apis/events.k8s.io/v1/namespaces/pipelines/events"
 TOKEN = "right"
 
@@ -35,6 +36,7 @@ class ApiServer:
     """How long a watch lasts; None: as long as it was asked to."""
     oldest: int = 0
     token: str = TOKEN
+    namespace_uid: str = "namespace-1"
     version: int = 0
     url: str = ""
     _log: list[tuple[int, str, dict[str, Any]]] = field(default_factory=list)
@@ -93,6 +95,8 @@ class ApiServer:
             return web.Response(status=code, body=body, content_type="application/json")
         if request.headers.get("Authorization") != f"Bearer {self.token}":
             return status_answer(401, "Unauthorized", "Unauthorized")
+        if request.path == NAMESPACE:
+            return web.json_response({"kind": "Namespace", "metadata": {"uid": self.namespace_uid}})
         if request.path == EVENTS:
             return await self._event(request)
         if request.path == BASE:
@@ -157,13 +161,8 @@ class ApiServer:
                 "Conflict",
                 "the object has been modified; please apply your changes to the latest version",
             )
-        if part == "status":
-            assert request.content_type == "application/apply-patch+yaml"
-            made = {**found, "status": body["status"]}
-        else:
-            assert request.content_type == "application/merge-patch+json"
-            made = {**found, "metadata": {**found["metadata"], "finalizers": given["finalizers"]}}
-        return web.json_response(await self._keep("MODIFIED", name, made))
+        assert (part, request.content_type) == ("status", "application/apply-patch+yaml")
+        return web.json_response(await self._keep("MODIFIED", name, {**found, "status": body["status"]}))
 
     async def _event(self, request: web.BaseRequest) -> web.Response:
         body = await request.json()

@@ -12,7 +12,6 @@ import pytest
 import yaml
 
 from adapters.resources import answers, cluster
-from adapters.resources.objects import FINALIZER
 from adapters.resources.plugin import plugin
 from adapters.resources.settings import KubernetesSettings
 from poller.clock import LoopClock
@@ -289,39 +288,40 @@ def test_writing_to_a_resource_that_is_gone_is_no_error() -> None:
         seen = await one(resources, "a")
         await server.remove("a")
         await resources.put_status(seen, status())
-        await resources.hold(seen, held=True)
         assert await resources.get("pipelines", "a") is None
         assert server.objects == {}
 
     play(script)
 
 
-def test_the_finalizer_comes_and_goes_and_those_of_others_stay() -> None:
+def test_a_resource_that_another_finalizer_keeps_is_one_that_is_being_deleted() -> None:
     async def script(server: ApiServer, resources: MappingResources) -> None:
-        await server.put("a", spec=SPEC, finalizers=["example.com/other"])
-        await resources.hold(await one(resources, "a"), held=True)
-        assert server.objects["a"]["metadata"]["finalizers"] == ["example.com/other", FINALIZER]
-        held = await one(resources, "a")
-        assert held.held
-        await resources.hold(held, held=True)
-        assert len(server.bodies) == 1
-        await resources.hold(held, held=False)
-        assert server.objects["a"]["metadata"]["finalizers"] == ["example.com/other"]
-        with pytest.raises(RowChanged):
-            await resources.hold(held, held=True)
+        await server.put(
+            "a", spec=SPEC, finalizers=["example.com/other"], deletionTimestamp="2026-01-01T00:00:00Z"
+        )
+        assert (await one(resources, "a")).deleting
+        await server.put("b", spec=SPEC)
+        assert not (await one(resources, "b")).deleting
 
     play(script)
 
 
-def test_a_deleted_resource_goes_when_its_finalizer_does() -> None:
+def test_the_uid_of_the_namespace_is_read_of_the_namespace() -> None:
     async def script(server: ApiServer, resources: MappingResources) -> None:
-        await server.put("a", spec=SPEC, finalizers=[FINALIZER], deletionTimestamp="2026-01-01T00:00:00Z")
-        found = await one(resources, "a")
-        assert (found.deleting, found.held) == (True, True)
-        await resources.hold(found, held=False)
-        assert server.objects == {}
+        assert await resources.namespace_uid() == server.namespace_uid
+        server.namespace_uid = ""
+        with pytest.raises(ServiceUnavailable, match="the namespace pipelines has no UID"):
+            await resources.namespace_uid()
 
     play(script)
+
+
+def test_a_namespace_that_does_not_exist_is_said() -> None:
+    async def script(_: ApiServer, resources: MappingResources) -> None:
+        with pytest.raises(ResourceMissing, match="404"):
+            await resources.namespace_uid()
+
+    play(script, namespace="other")
 
 
 def test_an_event_is_told_once_and_names_the_resource() -> None:

@@ -246,8 +246,8 @@ def test_a_moment_of_change_moves_only_when_the_condition_changes_and_each_chang
 def test_a_lag_alone_is_written_now_and_then() -> None:
     status = status_of(resource(), ResourceFacts(mapping=mapping(shards=(shard(behind_ms=5_000),))), now=NOW)
     later = replace(status, lag_s=9)
-    assert worth_writing(status, None, since_s=None)
-    assert not worth_writing(status, status, since_s=None)
+    assert worth_writing(status, None, since_s=0.0)
+    assert not worth_writing(status, status, since_s=0.0)
     assert not worth_writing(later, status, since_s=LAG_WRITE_S - 1)
     assert worth_writing(later, status, since_s=LAG_WRITE_S)
     assert worth_writing(replace(later, state="Updating"), status, since_s=0.0)

@@ -10,7 +10,7 @@ from poller.domain.resources.resource import MappingResource, ResourceOrigin
 from poller.rules.resources.following import KnownMapping, Presence, Step, step_for, step_without
 
 RESOURCE = MappingResource(namespace="work", name="orders", uid="u1", generation=3, version="9", spec={})
-ORIGIN = ResourceOrigin(namespace="work", name="orders", uid="u1", generation=3)
+ORIGIN = ResourceOrigin(namespace="work", namespace_uid="n1", name="orders", uid="u1", generation=3)
 KNOWN = KnownMapping(origin=ORIGIN)
 
 

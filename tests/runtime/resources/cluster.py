@@ -1,4 +1,4 @@
-"""Owns a cluster that is pure state: resources with versions, generations, finalizers and a log of changes, behind the port."""
+"""Owns a cluster that is pure state: resources with versions, generations and a log of changes, behind the port."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -29,6 +29,9 @@ class FakeCluster:
     """Which worker wrote the status of which resource, and when."""
     lists: int = 0
     trouble: PortError | None = None
+    namespace_uid: str = "11111111-0000-4000-8000-000000000001"
+    kept: set[str] = field(default_factory=set)
+    """Names of resources with a finalizer of somebody else."""
     oldest: int = 0
     """Changes up to this version are forgotten."""
     _version: int = 0
@@ -62,9 +65,9 @@ class FakeCluster:
         self._put(self.resources[name])
 
     def delete(self, name: str) -> None:
-        """Somebody deletes a resource. It stays while a finalizer is on it."""
+        """Somebody deletes a resource. While somebody's finalizer is on it (`kept`), it stays."""
         found = self.resources[name]
-        if found.held:
+        if name in self.kept:
             self._put(replace(found, deleting=True, generation=found.generation + 1))
         else:
             self._remove(name)
@@ -130,6 +133,10 @@ class ClusterDoor:
         self._worker = worker
         self._selector = selector
 
+    async def namespace_uid(self) -> str:
+        await self._answer()
+        return self._cluster.namespace_uid
+
     async def list(self) -> ResourceList:
         await self._answer()
         self._cluster.lists += 1
@@ -161,15 +168,6 @@ class ClusterDoor:
     async def put_event(self, resource: MappingResource, event: ResourceEvent) -> None:
         await self._answer()
         self._cluster.events.setdefault(event.key, event)
-
-    async def hold(self, resource: MappingResource, *, held: bool) -> None:
-        found = await self._at_its_version(resource)
-        if found is None:
-            return
-        if found.deleting and not held:
-            self._cluster._remove(resource.name)
-        else:
-            self._cluster._put(replace(found, held=held))
 
     async def _answer(self) -> None:
         await asyncio.sleep(ANSWER_S)

@@ -10,6 +10,7 @@ from poller.domain.plan import ResourcePlan
 from poller.domain.records import MappingId, WorkerId
 from poller.domain.resources.resource import ConditionType as Is
 from poller.runtime.daemon import Daemon
+from poller.runtime.resources.resource_status import STAND_IN_S
 from tests.runtime.daemons import Site, now, play, until
 from tests.runtime.fakes import STREAM_ARN, FakeStream, records
 from tests.runtime.mappings.controlled import plan, reader, refusal, site
@@ -88,7 +89,6 @@ def test_a_resource_that_is_made_becomes_a_mapping_that_runs() -> None:
         status = world.cluster.status("readings")
         assert status is not None
         assert (status.uuid, status.generation, status.shards, status.state) == (made.uid, 1, 1, "Enabled")
-        assert world.cluster.resources["readings"].held
         assert {each.type: each.holds for each in status.conditions} == {
             "Ready": True,
             "Blocked": False,
@@ -196,50 +196,39 @@ def test_a_resource_that_is_disabled_rests_and_goes_on_where_it_was() -> None:
     world.play(script)
 
 
-def test_a_deleted_resource_stays_until_its_running_invocation_has_ended_and_its_positions_are_gone() -> None:
-    world = Followed(takes_s=20.0)
-
-    async def script(_: Daemon) -> None:
-        world.cluster.create("readings", SPEC)
-        await until(lambda: world.cluster.resources["readings"].held and reader(world.place).in_flight == 1)
-        world.cluster.delete("readings")
-        await until(lambda: world.cluster.reason("readings", Is.READY) == "Deleting")
-        assert reader(world.place).in_flight == 1
-        await world.gone("readings")
-        assert reader(world.place).in_flight == 0
-        assert reader(world.place).calls == [[1, 2, 3, 4, 5]]
-        assert world.mappings() == set()
-
-    world.play(script)
-
-
-def test_without_the_finalizer_a_deleted_resource_goes_at_once_and_its_mapping_drains() -> None:
+def test_a_deleted_resource_goes_at_once_and_its_mapping_drains() -> None:
     world = Followed(takes_s=20.0)
 
     async def script(_: Daemon) -> None:
         world.cluster.create("readings", SPEC)
         await until(lambda: reader(world.place).in_flight == 1)
-        assert not world.cluster.resources["readings"].held
         world.cluster.delete("readings")
         assert "readings" not in world.cluster.resources
         await until(lambda: not world.mappings())
+        assert reader(world.place).in_flight == 0
         assert reader(world.place).calls == [[1, 2, 3, 4, 5]]
 
-    play(lambda: world.daemon(finalizer=False), script)
+    world.play(script)
 
 
-def test_the_last_daemon_that_stops_lets_go_so_that_a_deletion_never_hangs() -> None:
-    world = Followed()
+def test_a_deleted_resource_that_another_finalizer_keeps_shows_that_its_mapping_drains() -> None:
+    world = Followed(takes_s=20.0)
 
     async def script(_: Daemon) -> None:
         world.cluster.create("readings", SPEC)
-        await world.is_("readings", Is.READY)
-        assert world.cluster.resources["readings"].held
+        world.cluster.kept.add("readings")
+        await until(lambda: reader(world.place).in_flight == 1)
+        world.cluster.delete("readings")
+        await until(lambda: world.cluster.reason("readings", Is.READY) == "Deleting")
+        assert reader(world.place).in_flight == 1
+        await until(lambda: not world.mappings())
+        assert reader(world.place).calls == [[1, 2, 3, 4, 5]]
+        writes = len(world.cluster.status_writes)
+        await until_quiet()
+        assert len(world.cluster.status_writes) == writes
+        assert world.mappings() == set()
 
     world.play(script)
-    assert not world.cluster.resources["readings"].held
-    uid = world.cluster.resources["readings"].uid
-    assert world.mappings() == {MappingId(uid)}
 
 
 def test_a_resource_that_was_deleted_while_no_daemon_ran_loses_its_mapping_when_one_starts() -> None:
@@ -280,7 +269,7 @@ def test_two_workers_make_one_mapping_and_one_of_them_writes_the_status() -> Non
     world.play(script, "ann", "bob")
 
 
-def test_when_the_worker_that_writes_stops_another_one_writes_and_nobody_lets_go() -> None:
+def test_when_the_worker_that_writes_stops_another_one_writes() -> None:
     world = Followed()
 
     async def script(daemon: Daemon) -> None:
@@ -290,12 +279,64 @@ def test_when_the_worker_that_writes_stops_another_one_writes_and_nobody_lets_go
         (writer,) = {worker for worker, _, _ in world.cluster.status_writes}
         world.daemons[writer].stop()
         await until_quiet()
-        assert world.cluster.resources["readings"].held
         world.cluster.change("readings", SPEC | {"batchSize": 3})
         await world.is_("readings", Is.READY)
         assert world.cluster.status_writes[-1][0] != writer
 
     world.play(script, "ann", "bob")
+
+
+def test_a_worker_that_follows_no_resources_keeps_no_status_from_being_written() -> None:
+    world = Followed()
+
+    def other() -> Daemon:
+        world.daemons["bob"] = world.place.daemon(replace(plan(), worker=WorkerId("bob")))
+        return world.daemons["bob"]
+
+    async def script(daemon: Daemon) -> None:
+        await until(lambda: daemon.status().ready)
+        for number in range(6):
+            arn = f"{STREAM_ARN}-{number}"
+            world.place.sources[arn] = FakeStream()
+            world.cluster.create(f"readings-{number}", SPEC | {"eventSourceARN": arn})
+        took = [await world.is_(f"readings-{number}", Is.READY) for number in range(6)]
+        assert max(took) < STAND_IN_S + ROUNDS_S
+        assert {worker for worker, _, _ in world.cluster.status_writes} == {"ann"}
+
+    play(lambda: world.daemon("ann"), script, other)
+
+
+def test_a_daemon_that_looks_at_another_cluster_is_not_ready_and_deletes_nothing() -> None:
+    world = Followed()
+
+    async def first(_: Daemon) -> None:
+        world.cluster.create("readings", SPEC)
+        await world.is_("readings", Is.READY)
+
+    async def elsewhere(daemon: Daemon) -> None:
+        world.cluster.create("other", SPEC | {"eventSourceARN": STREAM_ARN + "2"})
+        await until(lambda: bool(daemon.status().problems))
+        await until_quiet()
+        (problem,) = daemon.status().problems
+        assert not daemon.status().ready
+        assert f"UID {uid}, and" in problem
+        assert "forget_namespace: " + uid in problem
+        assert world.mappings() == made
+        assert world.cluster.status("other") is None
+        assert [each.mapping for each in daemon.status().mappings] == [*made]
+
+    async def forgetting(daemon: Daemon) -> None:
+        await world.is_("other", Is.READY)
+        assert world.mappings() == {MappingId(world.cluster.resources["other"].uid)}
+        assert daemon.status().ready
+
+    uid = world.cluster.namespace_uid
+    world.play(first)
+    made = world.mappings()
+    world.cluster = FakeCluster(namespace_uid="22222222-0000-4000-8000-000000000002", _made=7)
+    world.place.sources[STREAM_ARN + "2"] = FakeStream()
+    world.play(elsewhere)
+    play(lambda: world.daemon(forget_namespace=uid), forgetting)
 
 
 def test_a_status_that_says_the_same_is_not_written_again() -> None:
