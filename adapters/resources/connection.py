@@ -11,6 +11,7 @@ from lightkube.core.exceptions import ConfigError
 
 from adapters.resources.settings import KubernetesSettings
 from poller.domain.errors import InvalidConfiguration
+from poller.start_folder import from_start_folder
 
 REMEDY = "run the daemon in a pod with a service account, or name a kubeconfig at resources.kubeconfig"
 
@@ -41,7 +42,7 @@ def connection(settings: KubernetesSettings) -> Connection:
 
 def _config(settings: KubernetesSettings) -> SingleConfig:
     files = (
-        KubeConfig.from_env() if settings.kubeconfig is None else KubeConfig.from_file(settings.kubeconfig)
+        KubeConfig.from_env() if settings.kubeconfig is None else KubeConfig.from_file(from_start_folder(settings.kubeconfig))
     )
     found = files.get(settings.context)
     if found is None:

@@ -1,13 +1,6 @@
-"""Owns the settings of custom resources in Kubernetes."""
+"""Owns the settings of custom resources in Kubernetes, as the plug-in gets them. Their form is checked by poller.config.sections.resources."""
 
-from typing import Annotated
-
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-
-from poller.config.field_types import FilePath
-
-NAMESPACE = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
-SELECTOR_CHARS_MAX = 2048
+from pydantic import BaseModel, ConfigDict
 
 
 class KubernetesSettings(BaseModel):
@@ -19,7 +12,7 @@ class KubernetesSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    namespace: Annotated[str, StringConstraints(pattern=NAMESPACE)] | None = None
-    selector: Annotated[str, Field(max_length=SELECTOR_CHARS_MAX)] = ""
-    kubeconfig: FilePath | None = None
-    context: Annotated[str, Field(min_length=1, max_length=253)] | None = None
+    namespace: str | None = None
+    selector: str = ""
+    kubeconfig: str | None = None
+    context: str | None = None

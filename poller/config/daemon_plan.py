@@ -36,6 +36,7 @@ def daemon_plan(settings: Settings) -> DaemonPlan:
         default_invoker=settings.default_invoker,
         on_destination_failure=settings.on_destination_failure,
         tuning=settings.tuning,
+        resources=settings.resources.plan,
     )
 
 

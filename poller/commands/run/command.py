@@ -75,6 +75,7 @@ WAIT_FOR_RESTART = (
     "api",
     "log",
     "tracing",
+    "resources",
     "worker",
 )
 """Settings that a running daemon cannot change."""
