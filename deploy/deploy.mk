@@ -61,7 +61,7 @@ image-run: $(READY)  ## starts the built image with its own user and a read-only
 checkov: $(DEPLOY_READY)  ## checkov on the rendered manifests, in an environment of its own
 	deploy/tools/checkov.sh $(DEPLOY) $(UV)
 
-DEFINITIONS := deploy/kubernetes/definition/eventsourcemappings.poller.dev.yaml deploy/helm/poller/files/eventsourcemappings.poller.dev.yaml
+DEFINITIONS := deploy/kubernetes/definition/eventsourcemappings.poller.dev.yaml deploy/helm/poller/crds/eventsourcemappings.poller.dev.yaml
 
 .PHONY: resource-definition
 resource-definition: $(READY)  ## writes the definition of the custom resource again, of the model of a mapping

@@ -19,7 +19,7 @@ from poller.domain.records import Epoch
 ROOT = Path(__file__).parents[3]
 PLACES = (
     "deploy/kubernetes/definition/eventsourcemappings.poller.dev.yaml",
-    "deploy/helm/poller/files/eventsourcemappings.poller.dev.yaml",
+    "deploy/helm/poller/crds/eventsourcemappings.poller.dev.yaml",
 )
 NOW = Epoch(1_800_000_000.0)
 STREAM = "arn:aws:kinesis:eu-west-1:123456789012:stream/orders"
