@@ -75,10 +75,13 @@ build-lock: $(READY)
 
 CLUSTER ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/poller-cluster
 
-.PHONY: cluster-build cluster-test
+.PHONY: cluster-build cluster-test cluster-resources-test
 
 cluster-build:  ## a real Kubernetes from Debian 12's source package, outside this folder (minutes; golang-1.19-go, dpkg-dev)
 	deploy/cluster/build.sh $(CLUSTER)
 
 cluster-test: $(DEPLOY_READY)  ## the built image in that Kubernetes: ready, restarted without loss, drained (root; etcd-server, containerd, runc)
 	CLUSTER=$(CLUSTER) IMAGE=$(IMAGE) $(BIN)/pytest -q -s -p no:randomly deploy/checks/test_cluster.py
+
+cluster-resources-test: $(DEPLOY_READY)  ## custom resources in that Kubernetes, without a node and without an image (etcd-server)
+	CLUSTER=$(CLUSTER) $(BIN)/pytest -q -p no:randomly deploy/checks/test_cluster_resources.py
