@@ -85,9 +85,9 @@ wheel: $(READY)  ## wheel and source distribution in dist; PROJECT_URL=https://.
 	POLLER_PROJECT_URL="$(PROJECT_URL)" $(UV) build --quiet --no-build-isolation --clear --out-dir dist .
 
 lock: $(READY)  ## locks the requirements anew
-	$(UV) pip compile --quiet pyproject.toml --extra demo --extra otel --extra postgresql --group dev --universal --python-version 3.13 \
+	$(UV) pip compile --quiet pyproject.toml --extra demo --extra kubernetes --extra otel --extra postgresql --group dev --universal --python-version 3.13 \
 	  --generate-hashes --no-header --no-annotate --output-file requirements/dev.lock
-	$(UV) pip compile --quiet pyproject.toml --extra otel --extra postgresql --constraints requirements/dev.lock --universal --python-version 3.13 \
+	$(UV) pip compile --quiet pyproject.toml --extra kubernetes --extra otel --extra postgresql --constraints requirements/dev.lock --universal --python-version 3.13 \
 	  --generate-hashes --no-header --no-annotate --output-file requirements/run.lock
 
 include deploy/deploy.mk

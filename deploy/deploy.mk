@@ -61,6 +61,12 @@ image-run: $(READY)  ## starts the built image with its own user and a read-only
 checkov: $(DEPLOY_READY)  ## checkov on the rendered manifests, in an environment of its own
 	deploy/tools/checkov.sh $(DEPLOY) $(UV)
 
+DEFINITIONS := deploy/kubernetes/definition/eventsourcemappings.poller.dev.yaml deploy/helm/poller/crds/eventsourcemappings.poller.dev.yaml
+
+.PHONY: resource-definition
+resource-definition: $(READY)  ## writes the definition of the custom resource again, of the model of a mapping
+	$(BIN)/python -c 'from poller.config.resources.definition import definition_text; print(definition_text(), end="")' | tee $(DEFINITIONS) >/dev/null
+
 build-lock: $(READY)
 	echo 'hatchling==1.27.0' | $(UV) pip compile --quiet --universal --python-version 3.13 --generate-hashes --no-header --no-annotate \
 	  --output-file deploy/build.lock -
@@ -69,10 +75,13 @@ build-lock: $(READY)
 
 CLUSTER ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/poller-cluster
 
-.PHONY: cluster-build cluster-test
+.PHONY: cluster-build cluster-test cluster-resources-test
 
 cluster-build:  ## a real Kubernetes from Debian 12's source package, outside this folder (minutes; golang-1.19-go, dpkg-dev)
 	deploy/cluster/build.sh $(CLUSTER)
 
 cluster-test: $(DEPLOY_READY)  ## the built image in that Kubernetes: ready, restarted without loss, drained (root; etcd-server, containerd, runc)
 	CLUSTER=$(CLUSTER) IMAGE=$(IMAGE) $(BIN)/pytest -q -s -p no:randomly deploy/checks/test_cluster.py
+
+cluster-resources-test: $(DEPLOY_READY)  ## custom resources in that Kubernetes, without a node and without an image (etcd-server)
+	CLUSTER=$(CLUSTER) $(BIN)/pytest -q -p no:randomly deploy/checks/test_cluster_resources.py

@@ -33,6 +33,7 @@ GROUPS = {
     "checkpoints": "poller.checkpoints",
     "pacers": "poller.pacers",
     "tracers": "poller.tracers",
+    "resources": "poller.resources",
 }
 """The entry point group of each kind of plug-in."""
 

@@ -61,7 +61,7 @@ def test_pods_are_at_the_restricted_level(rendered: list[Manifest]) -> None:
     assert one["securityContext"]["allowPrivilegeEscalation"] is False
     assert one["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
-    allowed = {"name", "configMap", "emptyDir", "secret"}
+    allowed = {"name", "configMap", "emptyDir", "projected", "secret"}
     assert all(volume.keys() <= allowed for volume in spec["volumes"])
 
 
@@ -202,6 +202,7 @@ RESTARTS = {
     "api": "config.api.allow_unauthenticated=true",
     "log": "config.log.level=debug",
     "tracing": "config.tracing.enabled=true",
+    "resources": "mappingResources.enabled=true",
 }
 """A change of each setting that waits for a restart; `worker` is refused."""
 

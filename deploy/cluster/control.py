@@ -67,9 +67,7 @@ async def cluster(programs: Path, folder: Path, *, snapshotter: str) -> AsyncIte
         stack.enter_context(groups.swept())
         stack.callback(_swept, place)
         begin = _starter(stack, place)
-        await begin("etcd", parts.etcd(place)).answers(_etcd_health(place), READY_S_MAX)
-        api = begin("kube-apiserver", parts.api_server(place, secret))
-        await _until(lambda: not found.tried("get", "--raw=/readyz").returncode, api, "the API server")
+        await _api(found, begin)
         runtime = begin("containerd", parts.containerd(place))
         await _until(place.containerd.exists, runtime, "containerd")
         _pause(place)
@@ -80,6 +78,24 @@ async def cluster(programs: Path, folder: Path, *, snapshotter: str) -> AsyncIte
         begin("kube-scheduler", parts.scheduler(place, secret))
         await _until(lambda: _ready(found), node, "the node")
         yield found
+
+
+@asynccontextmanager
+async def control_plane(programs: Path, folder: Path) -> AsyncIterator[Cluster]:
+    """Starts what a cluster is without a node: API server, its data, and the controllers. Nothing of it needs root."""
+    with ExitStack() as stack:
+        place = Place(programs, folder, folder, Ports(*(free_port() for _ in range(7))), "")
+        found = Cluster(place, keys.make(folder / "keys", place.api_url, place.certificate))
+        begin = _starter(stack, place)
+        await _api(found, begin)
+        begin("kube-controller-manager", parts.controller_manager(place, found.keys))
+        yield found
+
+
+async def _api(found: Cluster, begin: Callable[[str, Sequence[str]], Running]) -> None:
+    await begin("etcd", parts.etcd(found.place)).answers(_etcd_health(found.place), READY_S_MAX)
+    api = begin("kube-apiserver", parts.api_server(found.place, found.keys))
+    await _until(lambda: not found.tried("get", "--raw=/readyz").returncode, api, "the API server")
 
 
 def _place(programs: Path, folder: Path, stack: ExitStack, snapshotter: str) -> Place:

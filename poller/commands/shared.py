@@ -84,6 +84,8 @@ def nothing_runs(settings: Settings, *, calls: bool = True) -> list[str]:
     """One line if no configured mapping runs: there is none, or all are disabled. With `calls`, functions may be there for calls alone."""
     if any(each.Enabled is not False for each in settings.mappings):
         return []
+    if calls and settings.resources.enabled:
+        return []
     callable_ = bool(settings.api.access_keys_file) or settings.api.allow_unauthenticated
     if calls and settings.functions and not settings.mappings and callable_:
         return []

@@ -2,15 +2,16 @@
 
 import socket
 import uuid
+from collections.abc import Mapping
 from dataclasses import replace
 
 from poller.config.field_types import store_name
-from poller.config.mapping import as_written, plan
+from poller.config.mapping import FunctionIdentity, as_written, plan
 from poller.config.sections.versions import VersionEntry
-from poller.config.settings import FileMapping, FunctionEntry, Settings, merged_settings
+from poller.config.settings import FileMapping, FileMembers, FunctionEntry, Settings, merged_settings
 from poller.domain.functions.queued_calls import AsyncPolicy
 from poller.domain.functions.versions import VersionPlan
-from poller.domain.plan import DaemonPlan, FunctionPlan, MappingPlan
+from poller.domain.plan import DaemonPlan, FunctionPlan, MappingPlan, OnDestinationFailure
 from poller.domain.policies import BreakerPolicy, QueuePolicy, RatePolicy
 from poller.domain.records import MappingId, WorkerId
 
@@ -35,15 +36,32 @@ def daemon_plan(settings: Settings) -> DaemonPlan:
         default_invoker=settings.default_invoker,
         on_destination_failure=settings.on_destination_failure,
         tuning=settings.tuning,
+        resources=settings.resources.plan,
     )
 
 
 def _mapping_plan(mapping: FileMapping, settings: Settings) -> MappingPlan:
-    found = plan(
+    return plan_with_own_fields(
         mapping,
         settings.function_identities,
         identity=MappingId(mapping.UUID) if mapping.UUID else None,
-        on_destination_failure=mapping.on_destination_failure or settings.on_destination_failure,
+        on_destination_failure=settings.on_destination_failure,
+    )
+
+
+def plan_with_own_fields(
+    mapping: FileMembers,
+    functions: Mapping[str, FunctionIdentity],
+    *,
+    identity: MappingId | None,
+    on_destination_failure: OnDestinationFailure,
+) -> MappingPlan:
+    """The plan of a mapping that may have the configuration file's own fields. The given `on_destination_failure` is the default."""
+    found = plan(
+        mapping,
+        functions,
+        identity=identity,
+        on_destination_failure=mapping.on_destination_failure or on_destination_failure,
         include_payload=bool(mapping.include_payload),
         payload_prefix=mapping.payload_prefix,
         source_settings=mapping.source,
@@ -55,7 +73,7 @@ def _mapping_plan(mapping: FileMapping, settings: Settings) -> MappingPlan:
     )
 
 
-def _queue_policy(mapping: FileMapping) -> QueuePolicy:
+def _queue_policy(mapping: FileMembers) -> QueuePolicy:
     return QueuePolicy(
         extend_visibility=mapping.extend_visibility is not False,
         one_group_per_batch=bool(mapping.one_group_per_batch),

@@ -13,6 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError, create_model
 from poller.config.field_types import listen_address, object_prefix, store_name
 from poller.config.mapping import source_kind
 from poller.config.plugin_specs import PluginSpec, destination_spec, invoker_spec, source_spec, store_spec
+from poller.config.sections.resources import resources_in
 from poller.config.sections.tracing import tracers
 from poller.config.sections.versions import VersionEntry, own_settings
 from poller.config.settings import FunctionEntry, Settings, merged_settings
@@ -59,6 +60,8 @@ def plugins_in(document: Mapping[str, Any]) -> Iterator[NamedPlugin]:
     yield _control(document)
     for part in (_store, _functions, _call_destinations, _mappings):
         yield from part(document)
+    for each in resources_in(document):
+        yield NamedPlugin(spec=each, named_at=("resources",), under=("resources",))
     for each in tracers(document):
         yield NamedPlugin(spec=each, named_at=("tracing",), under=("tracing",))
 

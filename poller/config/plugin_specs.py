@@ -125,6 +125,12 @@ def destination_of(plan: MappingPlan) -> PluginSpec | None:
     )
 
 
+def resources_of(plan: DaemonPlan) -> PluginSpec | None:
+    """What reads and writes custom resources; None if a planned daemon follows none."""
+    found = plan.resources
+    return None if found is None else PluginSpec("resources", found.plugin, found.settings)
+
+
 def store_of(plan: DaemonPlan) -> PluginSpec:
     """The store of a planned daemon."""
     return store_spec(plan.store, plan.store_settings)

@@ -46,6 +46,7 @@ from poller.config.sections.asynchronous import DeadLetterArn, EventInvokeConfig
 from poller.config.sections.flow_control import FunctionBreaker, FunctionRate
 from poller.config.sections.identities import IdentitySetting
 from poller.config.sections.numbers import out_of_range
+from poller.config.sections.resources import Resources
 from poller.config.sections.section import Section
 from poller.config.sections.tracing import Tracing
 from poller.config.sections.versions import VersionedEntry
@@ -64,6 +65,7 @@ MAPPINGS_MAX = 10_000
 FUNCTIONS_MAX = 10_000
 HOSTS_MAX = 100
 IDENTITIES_MAX = 1000
+QUALIFIERS_MAX = 1000
 
 RETRY_FACTOR_MAX = 100
 """The largest factor of a retry back-off. With it the third wait is at the limit of 12 hours, from 5 seconds on."""
@@ -147,9 +149,6 @@ class Log(Section):
         LogLevel, BeforeValidator(lambda text: text.lower() if isinstance(text, str) else text)
     ] = LogLevel.INFO
     format: Literal["json", "console"] = "json"
-
-
-QUALIFIERS_MAX = 1000
 
 
 class FunctionEntry(VersionedEntry):
@@ -314,6 +313,7 @@ class Settings(AwsSettings):
     tuning: CheckedTuning = Tuning()
     log: Log = Log()
     tracing: Tracing = Tracing()
+    resources: Resources = Resources()
     check: Check = Check()
     worker: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,128}$")] | None = None
 

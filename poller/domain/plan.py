@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -243,11 +243,24 @@ class Tuning:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ResourcePlan:
+    """Where custom resources are followed: by which plug-in, with which settings.
+
+    Mappings that were made of resources in the namespace with the UID `forget_namespace` are deleted.
+    """
+
+    plugin: str = "kubernetes"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    forget_namespace: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonPlan:
     """Everything that one daemon runs.
 
     `documents` has the mappings' parameters in AWS's names as they were written. `default_invoker` calls functions that
-    are not in `functions`. `on_destination_failure` is the default of mappings made through the API.
+    are not in `functions`. `on_destination_failure` is the default of mappings made through the API or of custom resources.
+    `resources` says where custom resources are followed; None: nowhere.
     """
 
     worker: WorkerId
@@ -259,3 +272,14 @@ class DaemonPlan:
     default_invoker: str = "lambda"
     on_destination_failure: OnDestinationFailure = OnDestinationFailure.KEEP
     tuning: Tuning = Tuning()
+    resources: ResourcePlan | None = None
+
+    def as_started(self, running: "DaemonPlan") -> "DaemonPlan":
+        """The same with what stays as it is in `running` as long as a daemon runs."""
+        return replace(
+            self,
+            worker=running.worker,
+            store=running.store,
+            store_settings=running.store_settings,
+            resources=running.resources,
+        )

@@ -44,7 +44,7 @@ def _daemon(before: DaemonPlan, after: DaemonPlan) -> dict[str, str]:
         before,
         after,
         apart=frozenset(
-            {"worker", "store", "store_settings", "functions", "mappings", "documents", "tuning"}
+            {"worker", "store", "store_settings", "functions", "mappings", "documents", "tuning", "resources"}
         ),
     )
     tuning = field_changes(before.tuning, after.tuning)

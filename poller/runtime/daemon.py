@@ -34,6 +34,7 @@ from poller.runtime.mappings.operated import PluginOpener, follow_operations
 from poller.runtime.mappings.running import RunningMappings
 from poller.runtime.open_parts import OpenParts
 from poller.runtime.operations.operation_service import OperationService
+from poller.runtime.resources.open_resources import following_resources, opened_resources
 from poller.runtime.stop_tally import StopTally
 from poller.runtime.stopping import Reason, Stop, interrupted_by, wait_until
 from poller.runtime.streams.places import Places
@@ -109,19 +110,21 @@ class Daemon:
             store = await self._open_store(stack)
             if store is None:
                 return
+            feed = await stack.enter_async_context(opened_resources(self._plan, self._registry, self._env))
             heartbeat = self._heartbeat(store)
             stack.callback(self._emit_cut_short)
             async with heartbeat.run(self._stop), WatchedTasks(self._observer) as scope:
                 parts = self._parts_with(store, heartbeat, scope)
+                parts.follow(feed, self._plan, self._stop, woken=self._woken.set)
                 following = scope.kept(
                     TaskKind.OPERATIONS, parts.follower.run, over=lambda: self._stop.requested
                 )
-                functions = partial(function_statuses, parts.running.components)
-                digests = parts.fleet.writer(parts.running.summaries, functions, parts.sizing.own)
                 calling = nullcontext() if parts.calls is None else parts.calls.running(scope, self._stop)
                 shifting = parts.aliases.running(scope, self._stop)
                 counting = self._tally.counting(parts.running.components.calls)
-                with counting, writing(digests, scope), parts.sizing.running(scope), calling, shifting:
+                writes, sizes = writing(parts.digests(), scope), parts.sizing.running(scope)
+                follows = following_resources(parts.resources, scope)
+                with counting, writes, sizes, calling, shifting, follows:
                     problems = await self._work(parts, scope)
                 # It ends by itself when the mappings have drained, unless something of an operation goes on for too long.
                 following.cancel()
@@ -191,9 +194,8 @@ class Daemon:
         if self._stop.requested:
             problems.insert(0, "draining")
         if parts is not None:
-            notes += (*parts.desired.notes(), *parts.running.components.notes(), *parts.follower.notes())
-            notes += [] if parts.calls is None else parts.calls.notes()
-            notes += parts.aliases.states.notes(self._plan.functions)
+            notes += parts.notes(self._plan.functions)
+            problems += parts.problems()
         mappings = parts.fleet.with_all_pauses(parts.running.statuses()) if parts is not None else ()
         notes += [idle_note(mappings)] if opened and self._looked else []
         return DaemonStatus(
@@ -292,7 +294,7 @@ class Daemon:
         sizing = fleet.sizing(running.loads, leaves=lambda: self._stop.requested)
         shared = store, heartbeat, places
         self._open_parts = OpenParts(
-            definitions, desired, running, *shared, follower, operations, fleet, calls, aliases, sizing
+            definitions, desired, running, *shared, follower, operations, fleet, calls, aliases, sizing, tools
         )
         return self._open_parts
 

@@ -119,7 +119,9 @@ GIVEN = {"function", "max_concurrency", "function_version"}
 def names() -> Iterator[tuple[tuple[str | int, ...], list[str]]]:
     """Every table of a configuration and the names that it may have."""
     yield (), list(Settings.model_fields)
-    for place in [("api",), ("log",), ("tracing",), ("check",), ("tuning",), ("tuning", "port_backoff")]:
+    for place in [("api",), ("log",), ("tracing",), ("resources",), ("check",)]:
+        yield place, known_names(Settings, place)
+    for place in [("tuning",), ("tuning", "port_backoff")]:
         yield place, known_names(Settings, place)
     mapping: list[tuple[str | int, ...]] = [
         (),

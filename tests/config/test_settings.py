@@ -719,13 +719,16 @@ def test_every_example_of_the_documentation_loads(file: Path) -> None:
         daemon_plan(loaded(file, each))
 
 
+SECTIONS = {"api", "check", "log", "resources", "tracing", "tuning"}
+
+
 def test_every_setting_is_documented() -> None:
     text = (ROOT / "docs" / "use" / "configuration.md").read_text()
     nested = {
         name if not inner else f"{name}.{inner}"
         for name in Settings.model_fields
         for inner in (
-            known_names(Settings, (name,)) if name in {"api", "check", "log", "tracing", "tuning"} else [""]
+            known_names(Settings, (name,)) if name in SECTIONS else [""]
         )
     }
     entries = {f"functions.NAME.{name}" for name in FunctionEntry.model_fields}

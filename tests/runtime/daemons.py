@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -52,11 +53,14 @@ class Site:
     """How long the openings of a part take, by ARN, name or URL."""
     open_now: list[str] = field(default_factory=list)
     seen: Seen = field(default_factory=Seen)
+    resources: Any = None
+    """The next daemon's way to custom resources."""
 
     def daemon(self, plan: DaemonPlan, *, store: Any = None, seed: int = 7) -> Daemon:
         """A daemon that has not started."""
         makers: dict[tuple[str, str], Callable[[Mapping[str, Any]], tuple[str, Any]]] = {
             ("pacers", "throttle"): lambda _: ("pacer", FakePacer()),
+            ("resources", "kubernetes"): partial(_given, self.resources),
             ("stores", "memory"): lambda _: ("memory", store or self.store),
             ("invokers", "fake"): self._function,
             ("invokers", "own"): self._function,
@@ -105,6 +109,10 @@ class Site:
                 self.open_now.remove(key)
 
         return Plugin(name, AnySettings, opening, own_limits=name in ("own", "lambda"))
+
+
+def _given(port: object, _: Mapping[str, Any]) -> tuple[str, Any]:
+    return "resources", port
 
 
 class Asked(FakeFunction):

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -70,6 +70,7 @@ WAIT_FOR_RESTART = (
     "api",
     "log",
     "tracing",
+    "resources",
     "worker",
 )
 """Settings that a running daemon cannot change."""
@@ -365,8 +366,7 @@ def again(file: ConfigurationFile, running: Settings, plan: DaemonPlan) -> Calla
         waiting = tuple(
             name for name in WAIT_FOR_RESTART if getattr(settings, name) != getattr(running, name)
         )
-        kept = replace(found, worker=plan.worker, store=plan.store, store_settings=plan.store_settings)
-        return Loaded(kept, waiting)
+        return Loaded(found.as_started(plan), waiting)
 
     return load
 

@@ -12,6 +12,7 @@ from poller.domain.arns import FunctionName
 from poller.domain.mapping_api import ApiError, ApiErrorType
 from poller.domain.plan import SourceKind
 from poller.domain.records import Epoch, MappingId
+from poller.domain.resources.resource import ResourceOrigin
 
 TAGS_MAX = 50
 """AWS's limit for the tags of one mapping."""
@@ -29,6 +30,11 @@ DELETE_IN_USE = "Cannot delete the event source mapping because it is in use."
 FROM_FILE = (
     "This event source mapping comes from the configuration file and cannot be changed through the API. "
     "Change the file; it is read again when it changes."
+)
+
+FROM_RESOURCE = (
+    "This event source mapping comes from the custom resource {} and cannot be changed through the API. "
+    "Change or delete the resource."
 )
 
 FIXED = frozenset({"EventSourceArn", "StartingPosition", "StartingPositionTimestamp", "Tags"})
@@ -60,6 +66,15 @@ def updated_by(
         del merged[POLLERS]
     needed = (request.get(DESTINATIONS) or {}).get("OnFailure") is not None
     return _accepted(merged, now, destination_needed=needed)
+
+
+def fixed_elsewhere(*, from_file: bool, origin: ResourceOrigin | None) -> ApiError | None:
+    """The refusal of a change to a mapping that somebody else owns; None if the API may change it."""
+    if from_file:
+        return ApiError(ApiErrorType.CONFLICT, FROM_FILE)
+    if origin is not None:
+        return ApiError(ApiErrorType.CONFLICT, FROM_RESOURCE.format(origin.text))
+    return None
 
 
 def twin_text(source_arn: str, function: str, twin: MappingId, *, queue: bool) -> str:

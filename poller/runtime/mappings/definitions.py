@@ -1,4 +1,4 @@
-"""Owns the definitions of mappings made through the API: their documents in the store, and this worker's copy of them.
+"""Owns the definitions of mappings made through the API or of custom resources: their documents in the store, and this worker's copy.
 
 A mapping has two rows. The row under its own id is written by the workers that read the source (creation time, `seeded`). The row
 under `api:ID` has its definition. So a change of the definition can never overwrite what a worker wrote meanwhile.
@@ -6,20 +6,21 @@ under `api:ID` has its definition. So a change of the definition can never overw
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 import msgspec
 
 from poller.domain.errors import RowChanged
 from poller.domain.records import Epoch, MappingId
+from poller.domain.resources.resource import ResourceOrigin
 from poller.domain.rows import API_PREFIX, MappingRow, MappingState
 from poller.ports import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Definition:
-    """A mapping made through the API.
+    """A mapping made through the API, or of the custom resource `origin`.
 
     `parameters` has AWS's names and the requested values. `change` is the state that is shown until the last change is applied.
     `revision` is the revision of the row from which it was read.
@@ -33,6 +34,7 @@ class Definition:
     tags: Mapping[str, str] = field(default_factory=dict)
     deleting: bool = False
     revision: int = 0
+    origin: ResourceOrigin | None = None
 
     def row(self) -> MappingRow:
         """The row for the store."""
@@ -44,6 +46,8 @@ class Definition:
             "tags": dict(self.tags),
             "deleting": self.deleting,
         }
+        if self.origin is not None:
+            document["resource"] = {**asdict(self.origin), "own": dict(self.origin.own)}
         return MappingRow(key(self.mapping), fixed=self.created, document=document, revision=self.revision)
 
     @classmethod
@@ -62,6 +66,7 @@ class Definition:
             tags=found.tags,
             deleting=found.deleting,
             revision=row.revision,
+            origin=found.resource,
         )
 
 
@@ -72,6 +77,7 @@ class _Document(msgspec.Struct):
     change: MappingState
     tags: dict[str, str]
     deleting: bool
+    resource: ResourceOrigin | None = None
 
 
 def key(mapping: MappingId) -> MappingId:
@@ -96,6 +102,11 @@ class Definitions:
     def known(self) -> tuple[Definition, ...]:
         """All definitions, in the order of their creation."""
         return tuple(sorted(self._known.values(), key=lambda each: (each.created, each.mapping)))
+
+    @property
+    def read(self) -> bool:
+        """Whether the store was read once."""
+        return self._first is not None
 
     def get(self, mapping: MappingId) -> Definition | None:
         """The definition of one mapping."""

@@ -1,4 +1,4 @@
-"""Owns the list of all desired mappings: those of the configuration file and those made through the API."""
+"""Owns the list of all desired mappings: those of the configuration file, and those made through the API or of custom resources."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -6,9 +6,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from poller.config.daemon_plan import plan_with_own_fields
 from poller.config.mapping import EventSourceMapping, FunctionIdentity, as_shown, plan
+from poller.config.resources.spec import own_members
 from poller.domain.plan import DaemonPlan, FunctionPlan, MappingPlan, SourceKind
 from poller.domain.records import Epoch, MappingId
+from poller.domain.resources.resource import ResourceOrigin
 from poller.domain.rows import MappingState
 from poller.rules.reconciling import Wanted
 from poller.runtime.mappings.components import MappingSpec
@@ -17,7 +20,10 @@ from poller.runtime.mappings.definitions import Definition, Definitions
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DesiredMapping:
-    """One desired mapping. `parameters` has AWS's names and the given values. `obstacle` is why it cannot run; empty if it can."""
+    """One desired mapping. `parameters` has AWS's names and the given values. `obstacle` is why it cannot run; empty if it can.
+
+    `origin` is the custom resource that it was made of; None if it was not.
+    """
 
     parameters: Mapping[str, Any]
     spec: MappingSpec
@@ -28,6 +34,7 @@ class DesiredMapping:
     tags: Mapping[str, str] = field(default_factory=dict)
     deleting: bool = False
     obstacle: str = ""
+    origin: ResourceOrigin | None = None
 
     @property
     def mapping(self) -> MappingId:
@@ -108,6 +115,9 @@ class DesiredMappings:
             identity=identity,
             on_destination_failure=self.plan.on_destination_failure,
         )
+        return self._spec(found)
+
+    def _spec(self, found: MappingPlan) -> MappingSpec:
         return MappingSpec(
             plan=_normal(found), function=self.function(found.function), tuning=self.plan.tuning
         )
@@ -134,17 +144,32 @@ class DesiredMappings:
         self._made[definition.mapping] = definition, entry
         return entry
 
+    def _read(self, definition: Definition) -> tuple[EventSourceMapping, MappingSpec]:
+        """What a definition says. Only one that was made of a custom resource may have the configuration file's own fields."""
+        if definition.origin is None:
+            mapping = EventSourceMapping.model_validate(definition.parameters)
+            return mapping, self.spec(mapping, definition.mapping)
+        members = own_members(definition.parameters, definition.origin.own)
+        found = plan_with_own_fields(
+            members,
+            identities(self.plan),
+            identity=definition.mapping,
+            on_destination_failure=self.plan.on_destination_failure,
+        )
+        return members, self._spec(found)
+
     def _made_of(self, definition: Definition) -> DesiredMapping:
-        mapping = EventSourceMapping.model_validate(definition.parameters)
+        mapping, spec = self._read(definition)
         return DesiredMapping(
             parameters=definition.parameters,
-            spec=self.spec(mapping, definition.mapping),
+            spec=spec,
             enabled=mapping.Enabled is not False,
             modified=definition.modified,
             change=MappingState.ENABLED if self._definitions.inherited(definition) else definition.change,
             from_file=False,
             tags=definition.tags,
             deleting=definition.deleting,
+            origin=definition.origin,
         )
 
 

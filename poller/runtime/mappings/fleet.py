@@ -164,9 +164,9 @@ class FleetReader:
         """The statuses with the pauses in force."""
         return tuple(with_pauses(each, self.pauses(each.mapping) or ()) for each in statuses)
 
-    def merged(self, own: Sequence[MappingStatus]) -> dict[MappingId, MappingStatus]:
-        """The mappings of `own` on all workers, as far as it is known now, without a look at the leases."""
-        known = fleet_view.merged(own, self._fleet(leases=False))
+    def merged(self, own: Sequence[MappingStatus], *, leases: bool = False) -> dict[MappingId, MappingStatus]:
+        """The mappings of `own` on all workers, as far as it is known now; without `leases` not what the leases say."""
+        known = fleet_view.merged(own, self._fleet(leases=leases))
         return {each.mapping: each for each in known}
 
     @property

@@ -299,8 +299,8 @@ def _changeable(context: ServiceContext, mapping: MappingId, *, in_use: str) -> 
     entry = context.desired.get(mapping)
     if entry is None:
         raise ApiError(ApiErrorType.MISSING, api_requests.UNKNOWN)
-    if entry.from_file:
-        raise ApiError(ApiErrorType.CONFLICT, api_requests.FROM_FILE)
+    if (fixed := api_requests.fixed_elsewhere(from_file=entry.from_file, origin=entry.origin)) is not None:
+        raise fixed
     if context.running.state(entry) in BUSY:
         raise ApiError(ApiErrorType.IN_USE, in_use)
     return entry
@@ -316,8 +316,8 @@ def _taggable(context: ServiceContext, mapping: MappingId) -> Definition:
     entry = context.desired.get(mapping)
     if entry is None:
         raise ApiError(ApiErrorType.MISSING, api_requests.UNKNOWN)
-    if entry.from_file:
-        raise ApiError(ApiErrorType.CONFLICT, api_requests.FROM_FILE)
+    if (fixed := api_requests.fixed_elsewhere(from_file=entry.from_file, origin=entry.origin)) is not None:
+        raise fixed
     return _definition(context, mapping)
 
 

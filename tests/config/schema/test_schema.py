@@ -209,6 +209,14 @@ def full() -> dict[str, Any]:
         },
         "log": {"level": "INFO", "format": "json"},
         "tracing": {"enabled": True},
+        "resources": {
+            "enabled": True,
+            "namespace": "pipelines",
+            "selector": "team=blue",
+            "kubeconfig": "/etc/poller/kubeconfig",
+            "context": "blue",
+            "forget_namespace": "6ba7b810-9dad-11d1-80b4-00c04fd430c8",
+        },
         "check": {"lambda_consumers": "warn"},
         "worker": "poller-0",
     }

@@ -10,6 +10,11 @@
 {{- if hasKey $v.config "worker" }}
 {{- fail "config.worker: all replicas would have one name; leave it out, and each pod's own name is used" }}
 {{- end }}
+{{- range list "enabled" "namespace" "selector" }}
+{{- if and (hasKey (default dict $v.config.resources) .) (or $v.mappingResources.enabled (not (dig "resources" "kubeconfig" "" $v.config))) }}
+{{- fail (printf "config.resources.%s: the chart writes it; set mappingResources.%s instead, which gives the daemon its role too" . .) }}
+{{- end }}
+{{- end }}
 {{- $p := $v.store.postgresql }}
 {{- if and (eq $v.store.type "postgresql") (not $p.hosts) }}
 {{- fail "store.postgresql.hosts: name a server at least, such as [db.example.com]" }}

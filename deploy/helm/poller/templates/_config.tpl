@@ -15,7 +15,17 @@
 {{- with .Values.api.tokensKey }}{{ $_ := set $api "tokens_file" (printf "/etc/poller-api/%s" .) }}{{ end -}}
 {{- $_ := set $config "api" (merge $api (default dict .Values.config.api)) -}}
 {{- end -}}
+{{- if .Values.mappingResources.enabled -}}
+{{- $own := dict "enabled" true "namespace" (include "poller.mappingNamespace" .) -}}
+{{- with .Values.mappingResources.selector }}{{ $_ := set $own "selector" . }}{{ end -}}
+{{- $_ := set $config "resources" (merge $own (default dict .Values.config.resources)) -}}
+{{- end -}}
 {{- toYaml $config -}}
+{{- end -}}
+
+{{- /* The namespace whose custom resources are followed. */ -}}
+{{- define "poller.mappingNamespace" -}}
+{{- default .Release.Namespace .Values.mappingResources.namespace -}}
 {{- end -}}
 
 {{- /* The Unix socket of a function in a container of the pod. Each has a folder of its own. */ -}}
@@ -29,7 +39,7 @@
 {{- if and (ne $mode "never") (not .Values.existingConfigMap) -}}
 {{- $config := include "poller.config" . | fromYaml -}}
 {{- if eq $mode "needed" -}}
-{{- $config = pick $config "region" "endpoint_url" "endpoint_urls" "identities" "listen" "store" "api" "log" "tracing" "worker" -}}
+{{- $config = pick $config "region" "endpoint_url" "endpoint_urls" "identities" "listen" "store" "api" "log" "tracing" "resources" "worker" -}}
 {{- end -}}
 {{- toYaml $config -}}
 {{- end -}}

@@ -76,6 +76,9 @@ spec:
         {{- if .Values.api.existingSecret }}
         - {name: api, mountPath: /etc/poller-api, readOnly: true}
         {{- end }}
+        {{- if .Values.mappingResources.enabled }}
+        - {name: kube-api, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
+        {{- end }}
         {{- with include "poller.storeMounts" . }}{{ . | nindent 8 }}{{ end }}
         {{- range $name, $_ := .Values.sidecarFunctions }}
         - {name: function-{{ $name }}, mountPath: {{ include "poller.socket" $name | dir }}, readOnly: true}
@@ -91,6 +94,16 @@ spec:
     {{- with .Values.api.existingSecret }}
     - name: api
       secret: {secretName: {{ . }}, defaultMode: 0440}
+    {{- end }}
+    {{- if .Values.mappingResources.enabled }}
+    # The daemon's way to the API server. Other containers of the pod get no token.
+    - name: kube-api
+      projected:
+        defaultMode: 0440
+        sources:
+          - serviceAccountToken: {path: token, expirationSeconds: 3600}
+          - configMap: {name: kube-root-ca.crt, items: [{key: ca.crt, path: ca.crt}]}
+          - downwardAPI: {items: [{path: namespace, fieldRef: {fieldPath: metadata.namespace}}]}
     {{- end }}
     {{- with include "poller.storeVolumes" . }}{{ . | nindent 4 }}{{ end }}
     {{- range $name, $_ := .Values.sidecarFunctions }}

@@ -1,0 +1,1 @@
+"""Where custom resources are kept: Kubernetes."""

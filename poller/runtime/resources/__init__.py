@@ -1,0 +1,1 @@
+"""What follows custom resources while the daemon runs, and writes their status."""
