@@ -16,13 +16,13 @@ QUEUE_GAP_S = 0.05
 HORIZON_S = 600.0
 
 
-def moments(seed: int, gap_s: float) -> list[float]:
-    """Epoch seconds at which something is sent, from now on."""
-    return list(_moments(random.Random(seed), time.time(), gap_s))
+def moments(seed: int, gap_s: float, horizon_s: float = HORIZON_S) -> list[float]:
+    """Epoch seconds at which something is sent, from now on, for so long."""
+    return list(_moments(random.Random(seed), time.time(), gap_s, horizon_s))
 
 
-def _moments(rng: random.Random, now: float, gap_s: float) -> Iterator[float]:
-    until = now + HORIZON_S
+def _moments(rng: random.Random, now: float, gap_s: float, horizon_s: float) -> Iterator[float]:
+    until = now + horizon_s
     while (now := now + rng.expovariate(1.0 / gap_s)) < until:
         yield now
 
@@ -35,8 +35,8 @@ def text(sent: float) -> str:
 class LiveShards:
     """What the shards of a stream hold by now."""
 
-    def __init__(self, shards: int, gap_s: float) -> None:
-        self._sent = [moments(number, gap_s) for number in range(shards)]
+    def __init__(self, shards: int, gap_s: float, horizon_s: float = HORIZON_S) -> None:
+        self._sent = [moments(number, gap_s, horizon_s) for number in range(shards)]
 
     def read(self, shard: int, place: int) -> tuple[list[dict[str, object]], int]:
         """Records from a place on that were sent by now, and the place behind them."""
@@ -73,10 +73,11 @@ class LiveQueue:
             return []
         self._next += 1
         await asyncio.sleep(max(0.0, self._sent[place] - time.time()))
-        return [_message(place, self._sent[place])]
+        return [message(place, self._sent[place])]
 
 
-def _message(index: int, sent: float) -> dict[str, object]:
+def message(index: int, sent: float) -> dict[str, object]:
+    """A message that says when it was sent."""
     return {
         "MessageId": f"00000000-0000-4000-8000-{index:012d}",
         "ReceiptHandle": f"receipt-{index}",

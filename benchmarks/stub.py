@@ -1,6 +1,7 @@
 """Owns the stub: an HTTP server of canned AWS answers in a process of its own, so that no emulator is the bottleneck.
 
-    python -m benchmarks.stub kinesis|dynamodb|sqs|fifo|large-sqs|live-kinesis|limited-kinesis|live-sqs|none --shards N
+    python -m benchmarks.stub kinesis|dynamodb|sqs|fifo|large-sqs|live-kinesis|limited-kinesis|live-sqs|crowded-kinesis|crowded-sqs|throttling|none
+        --shards N
 
 Prints its port on the first line of stdout, then serves until its standard input closes. Shards, the only state, are
 in the read tokens; messages are numbered. A POST to /open or /close lets streams have records, or not, so that a
@@ -19,6 +20,7 @@ from typing import cast
 
 import uvloop
 
+from benchmarks.crowd.sources import CrowdedQueues, CrowdedStreams
 from benchmarks.live import STREAM_GAP_S, LiveQueue, LiveShards
 from benchmarks.pages import (
     EMPTY,
@@ -44,6 +46,7 @@ _HEAD = (
     b"Content-Type: application/x-amz-json-1.1\r\nContent-Length: %d\r\n\r\n"
 )
 _REFUSED_HEAD = _HEAD.replace(b"200 OK", b"400 Bad Request")
+_THROTTLED_HEAD = _HEAD.replace(b"200 OK", b"429 Too Many Requests")
 _PAD = b"A" * 180
 """A read token of AWS has some 200 characters."""
 
@@ -56,6 +59,9 @@ KINDS = (
     "live-kinesis",
     "limited-kinesis",
     "live-sqs",
+    "crowded-kinesis",
+    "crowded-sqs",
+    "throttling",
     "none",
 )
 LARGE_BYTES = 1024 * 1024
@@ -220,6 +226,15 @@ class LiveQueues(Queues):
         return (json.dumps({"Messages": await self._live.receive()}).encode(),)
 
 
+class Throttling(tuple[bytes, ...]):
+    """An answer of a function that is called too often."""
+
+    __slots__ = ()
+
+
+_HEADS = {Refusal: _REFUSED_HEAD, Throttling: _THROTTLED_HEAD}
+
+
 class Connection(asyncio.Protocol):
     """One connection; requests are answered in order, each in one write."""
 
@@ -261,7 +276,7 @@ class Connection(asyncio.Protocol):
 
     def _send(self, parts: Parts) -> None:
         assert self._transport is not None
-        head = _REFUSED_HEAD if isinstance(parts, Refusal) else _HEAD
+        head = _HEADS.get(type(parts), _HEAD)
         self._transport.writelines((head % sum(map(len, parts)), *parts))
 
     def _requests(self) -> Iterator[tuple[bytes, bytes]]:
@@ -299,6 +314,12 @@ def answers(kind: str, *, shards: int, pages: int, gap_s: float) -> dict[bytes, 
             return LimitedReads(LiveStream(shards, gap_s).answers()).answers()
         case "live-sqs":
             return LiveQueues().answers()
+        case "throttling":
+            return {b"/": lambda _: Throttling()}
+        case "crowded-kinesis":
+            return Streams([], 0).answers() | CrowdedStreams(shards, gap_s).answers()
+        case "crowded-sqs":
+            return Queues(fifo=False).answers() | CrowdedQueues(shards, gap_s).answers()
         case _:
             return {}
 
