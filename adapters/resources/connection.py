@@ -42,7 +42,9 @@ def connection(settings: KubernetesSettings) -> Connection:
 
 def _config(settings: KubernetesSettings) -> SingleConfig:
     files = (
-        KubeConfig.from_env() if settings.kubeconfig is None else KubeConfig.from_file(from_start_folder(settings.kubeconfig))
+        KubeConfig.from_env()
+        if settings.kubeconfig is None
+        else KubeConfig.from_file(from_start_folder(settings.kubeconfig))
     )
     found = files.get(settings.context)
     if found is None:

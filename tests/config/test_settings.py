@@ -727,9 +727,7 @@ def test_every_setting_is_documented() -> None:
     nested = {
         name if not inner else f"{name}.{inner}"
         for name in Settings.model_fields
-        for inner in (
-            known_names(Settings, (name,)) if name in SECTIONS else [""]
-        )
+        for inner in (known_names(Settings, (name,)) if name in SECTIONS else [""])
     }
     entries = {f"functions.NAME.{name}" for name in FunctionEntry.model_fields}
     fields = set(known_names(Settings, ("mappings", 0)))

@@ -24,7 +24,6 @@ from poller.rules.resources.conditions import ResourceFacts, events_of, status_o
 from poller.runtime.resources.known_resources import KnownResources
 from poller.runtime.resources.resource_mappings import ResourceMappings
 
-
 STAND_IN_S = 20.0
 """What the worker that writes to a resource has not written after this time, the others write."""
 

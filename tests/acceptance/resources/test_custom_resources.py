@@ -126,7 +126,9 @@ def test_a_resource_leads_a_mapping_of_a_real_daemon_through_its_life(
 
         cluster.put("orders", spec=spec | {"batchSize": 0}, generation=3)
         cluster.is_("orders", "Stalled")
-        assert "at 'batchSize' failed to satisfy constraint" in cluster.condition("orders", "Ready")["message"]
+        assert (
+            "at 'batchSize' failed to satisfy constraint" in cluster.condition("orders", "Ready")["message"]
+        )
         cluster.put("orders", spec=spec | {"enabled": False}, generation=4)
         becomes(api, mapping, "Disabled", within_s=FOLLOWED_S)
         cluster.is_("orders", "Paused")
