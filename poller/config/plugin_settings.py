@@ -60,10 +60,8 @@ def plugins_in(document: Mapping[str, Any]) -> Iterator[NamedPlugin]:
     yield _control(document)
     for part in (_store, _functions, _call_destinations, _mappings):
         yield from part(document)
-    for each in resources_in(document):
-        yield NamedPlugin(spec=each, named_at=("resources",), under=("resources",))
-    for each in tracers(document):
-        yield NamedPlugin(spec=each, named_at=("tracing",), under=("tracing",))
+    for place, specs in (("resources", resources_in(document)), ("tracing", tracers(document))):
+        yield from (NamedPlugin(spec=each, named_at=(place,), under=(place,)) for each in specs)
 
 
 def plugin_errors(part: NamedPlugin, registry: Registry) -> list[SettingError]:

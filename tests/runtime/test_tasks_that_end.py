@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from adapters.observers.prometheus import PrometheusSettings
 from adapters.observers.prometheus import plugin as prometheus
 from adapters.stores.memory import MemoryStore
-from poller.domain.plan import FunctionPlan
+from poller.domain.plan import FunctionPlan, ResourcePlan
 from poller.domain.policies import BatchPolicy, QueuePolicy, RetryPolicy
 from poller.domain.records import Epoch, MappingId, ShardId, WorkerId
 from poller.domain.rows import Lease
@@ -25,6 +25,7 @@ from tests.runtime.daemons import STEADY, Site, daemon_plan, now, play, until
 from tests.runtime.fakes import STREAM_ARN, FakeFunction, FakeStream, mapping, records
 from tests.runtime.queues.queue_fakes import Handler, Service, fifo, standard
 from tests.runtime.queues.queue_fakes import plan as queue_plan
+from tests.runtime.resources.cluster import ClusterDoor, FakeCluster
 from tests.simulation.services.contents import Content
 from tests.virtual import EPOCH_BASE, virtual_clock
 
@@ -163,6 +164,7 @@ def place(kind: TaskKind) -> Place:
     site = Site(store=SlowStore())
     site.sources = {STREAM_ARN: stream, queue_plan(queue).source_arn: queue}
     site.functions = {"reader": reader, "orders": handler}
+    site.resources = ClusterDoor(FakeCluster(), "worker")
     return Place(stream, reader, queue, handler, site)
 
 
@@ -180,7 +182,8 @@ def daemon(at: Place) -> Daemon:
         "reader": FunctionPlan(name="reader", invoker="fake", timeout_s=10.0),
         "orders": FunctionPlan(name="orders", invoker="fake", timeout_s=10.0),
     }
-    return at.site.daemon(daemon_plan(stream, queue, functions=functions, tuning=STEADY))
+    found = daemon_plan(stream, queue, functions=functions, tuning=STEADY)
+    return at.site.daemon(replace(found, resources=ResourcePlan()))
 
 
 def in_order(calls: list[list[int]], of: Callable[[int], object]) -> bool:

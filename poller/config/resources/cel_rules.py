@@ -30,7 +30,7 @@ _POSITION = "Unsupported starting position for arn type: "
 
 @dataclass(frozen=True, slots=True)
 class CelRule:
-    """One rule. `message` is its text; if it depends on the spec, `expression` makes it, where the API server can (1.27)."""
+    """One rule. `message` is its text; if it depends on the spec, `expression` makes it, from Kubernetes 1.27 on."""
 
     rule: str
     message: str
