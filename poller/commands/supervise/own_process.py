@@ -12,6 +12,8 @@ from typing import Any
 
 from poller.commands.supervise.frames import HEAD_BYTES_MAX, BrokenFrame, Frame, frames
 from poller.commands.supervise.place import ProcessPlace
+from poller.commands.run.engine import Engine
+from poller.commands.run.signals import Stopping
 from poller.domain.records import WorkerId
 from poller.domain.supervision.processes import Answers, ProcessAnswer, ProcessState, Question
 
@@ -47,6 +49,8 @@ class OwnProcess:
         """Drains, because the supervisor has ended."""
         self.works: Callable[[], bool] = bool
         """Whether the process has begun to work."""
+        self.grace_s: Callable[[], float] = float
+        """How long running invocations may take after a stop."""
         self._socket = socket.socket(fileno=place.link)
         self._writer: asyncio.StreamWriter | None = None
         self._states: tuple[ProcessState, ...] = ()
@@ -94,9 +98,9 @@ class OwnProcess:
             del self._asked[number]
         return asked.answers
 
-    def draining(self, grace_s: float) -> None:
+    def draining(self) -> None:
         """Tells the supervisor that this process drains, and how long running invocations may take."""
-        self._send("draining", grace_s=grace_s)
+        self._send("draining", grace_s=self.grace_s())
 
     async def run(self) -> None:
         """Serves the connection until cancelled. When the supervisor has ended, it calls `on_alone` and waits."""
@@ -170,3 +174,17 @@ class OwnProcess:
 
 def _state(members: Mapping[str, Any]) -> ProcessState:
     return ProcessState(**{**members, "worker": WorkerId(members["worker"])})
+
+
+def joined(process: OwnProcess, stopping: Stopping, engine: Engine, arm: Callable[[], object]) -> None:
+    """Connects what the supervisor wants of a process with its daemon. `arm` starts the timer of the process's last resort."""
+
+    def alone() -> None:
+        arm()
+        stopping.on_signal("the end of its supervisor")
+
+    process.works = lambda: engine.status().complete
+    process.on_alone = alone
+    process.on_cut_short = lambda: stopping.cut_short("a second signal to its supervisor")
+    process.grace_s = lambda: engine.grace_s
+    stopping.on_stop = process.draining

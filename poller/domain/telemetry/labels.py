@@ -99,6 +99,8 @@ class TaskKind(StrEnum):
     CONTROL = "control"
     CONFIGURATION_FILE = "configuration_file"
     LOOP_WATCH = "loop_watch"
+    SUPERVISOR = "supervisor"
+    """Speaks with the supervisor of several processes."""
     OPERATIONS = "operations"
     """Follows the operations of the store."""
     OPERATION = "operation"

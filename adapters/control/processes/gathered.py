@@ -1,0 +1,84 @@
+"""Owns how the front answers probes and scrapes for all processes of a daemon.
+
+It asks the others each time. A process that does not answer in time counts as not alive: its event loop is blocked.
+One that has ended is being started again, so that it is not ready, but nobody has to restart the daemon because of it.
+"""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from aiohttp import web
+
+from adapters.control.v1_api import Probes, probe_answer, probed
+from adapters.control.processes.merging import merged, page_of_states
+from poller.domain.supervision.processes import ProcessAnswer, Processes, Question
+from poller.domain.untrusted.rendering import as_json
+from poller.loop_turns import LoopTurns
+
+SILENT = "does not answer: its event loop is blocked, or it has just been started"
+
+
+class ProcessProbes:
+    """The handlers of probes and scrapes of all processes; `own` are those of this process."""
+
+    def __init__(self, own: Probes, processes: Processes) -> None:
+        self._own = own
+        self._processes = processes
+        self._turns = LoopTurns()
+        self._scraped = asyncio.Lock()
+        processes.answer_with({Question.METRICS: self._own_page, Question.HEALTH: self._own_health})
+
+    async def health(self, _request: web.Request) -> web.Response:
+        """Answers whether all processes that run are alive."""
+        body = await self._health()
+        return probe_answer(body, good=body["alive"])
+
+    async def readiness(self, _request: web.Request) -> web.Response:
+        """Answers whether all processes run and are ready."""
+        body = await self._health()
+        return probe_answer(body, good=body["ready"])
+
+    async def metrics(self, _request: web.Request) -> web.Response:
+        """Answers with the metrics of all processes."""
+        async with self._scraped:
+            others = await self._processes.ask(Question.METRICS)
+            own, content_type = await self._own.page()
+            pages = sorted([ProcessAnswer(self._processes.index, own), *others], key=lambda each: each.index)
+            body = await self._turns.slices(merged(pages))
+        states = page_of_states(self._processes.states(), frozenset(each.index for each in pages))
+        return web.Response(body=body + states, headers={"Content-Type": content_type})
+
+    async def _health(self) -> dict[str, Any]:
+        """Returns what probes answer, over all processes. Lines of one process name it."""
+        others = await self._processes.ask(Question.HEALTH)
+        found = {each.index: json.loads(each.body) for each in others}
+        found[self._processes.index] = json.loads(await self._own_health())
+        states = self._processes.states()
+        silent = [each.index for each in states if each.pid is not None and each.index not in found]
+        ended = [f"process {each.index}: {each.ended or 'it does not run'}" for each in states if each.pid is None]
+        problems = [*ended, *(f"process {index}: {SILENT}" for index in silent)]
+        for index, body in sorted(found.items()):
+            problems += [f"process {index}: {each}" for each in body["problems"]]
+        return {
+            "alive": not silent and all(each["alive"] for each in found.values()),
+            "ready": not problems and all(each["ready"] for each in found.values()),
+            "problems": problems,
+            "notes": _notes(found),
+        }
+
+    async def _own_health(self) -> bytes:
+        return as_json(probed(self._own.view.status()))
+
+    async def _own_page(self) -> bytes:
+        return (await self._own.page())[0]
+
+
+def _notes(found: dict[int, Any]) -> Sequence[str]:
+    """The notes of all processes. Those that several have are told once, without the process."""
+    told: dict[str, list[int]] = {}
+    for index, body in sorted(found.items()):
+        for note in body["notes"]:
+            told.setdefault(note, []).append(index)
+    return [note if len(by) > 1 else f"process {by[0]}: {note}" for note, by in told.items()]
