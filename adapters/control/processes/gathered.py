@@ -1,23 +1,24 @@
 """Owns how the front answers probes and scrapes for all processes of a daemon.
 
 It asks the others each time. A process that does not answer in time counts as not alive: its event loop is blocked.
-One that has ended is being started again, so that it is not ready, but nobody has to restart the daemon because of it.
+One that has ended is started again, so that it is not ready, but nobody has to restart the daemon because of it.
 """
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
 
-from adapters.control.v1_api import Probes, probe_answer, probed
 from adapters.control.processes.merging import merged, page_of_states
+from adapters.control.v1_api import Probes, probe_answer, probed
 from poller.domain.supervision.processes import ProcessAnswer, Processes, Question
 from poller.domain.untrusted.rendering import as_json
 from poller.loop_turns import LoopTurns
 
-SILENT = "does not answer: its event loop is blocked, or it has just been started"
+SILENT = "does not answer: its event loop is blocked"
+STARTING = "is starting"
 
 
 class ProcessProbes:
@@ -56,16 +57,20 @@ class ProcessProbes:
         found = {each.index: json.loads(each.body) for each in others}
         found[self._processes.index] = json.loads(await self._own_health())
         states = self._processes.states()
-        silent = [each.index for each in states if each.pid is not None and each.index not in found]
-        ended = [f"process {each.index}: {each.ended or 'it does not run'}" for each in states if each.pid is None]
-        problems = [*ended, *(f"process {index}: {SILENT}" for index in silent)]
+        silent = [each.index for each in states if each.begun and each.index not in found]
+        starting = [
+            f"process {each.index}: {each.ended or STARTING}"
+            for each in states
+            if not each.begun and each.index not in found
+        ]
+        problems = [*starting, *(f"process {index}: {SILENT}" for index in silent)]
         for index, body in sorted(found.items()):
             problems += [f"process {index}: {each}" for each in body["problems"]]
         return {
             "alive": not silent and all(each["alive"] for each in found.values()),
             "ready": not problems and all(each["ready"] for each in found.values()),
             "problems": problems,
-            "notes": _notes(found),
+            "notes": _notes(found, but=starting),
         }
 
     async def _own_health(self) -> bytes:
@@ -75,10 +80,12 @@ class ProcessProbes:
         return (await self._own.page())[0]
 
 
-def _notes(found: dict[int, Any]) -> Sequence[str]:
-    """The notes of all processes. Those that several have are told once, without the process."""
+def _notes(found: Mapping[int, Any], *, but: Sequence[str]) -> list[str]:
+    """The notes of all processes without those in `but`. One that several have is told once, without a process."""
     told: dict[str, list[int]] = {}
     for index, body in sorted(found.items()):
         for note in body["notes"]:
             told.setdefault(note, []).append(index)
-    return [note if len(by) > 1 else f"process {by[0]}: {note}" for note, by in told.items()]
+    return [
+        note if len(by) > 1 else f"process {by[0]}: {note}" for note, by in told.items() if note not in but
+    ]

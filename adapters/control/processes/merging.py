@@ -36,7 +36,7 @@ def merged(pages: Sequence[ProcessAnswer]) -> Generator[None, None, bytes]:
                 name = line.split(b" ", 3)[2]
                 family = families.setdefault(name, _Family())
                 family.heads.setdefault(line[: len(_HEADS[0])], line)
-            elif line and not line.startswith(b"#"):
+            elif b" " in line and not line.startswith(b"#"):
                 family.samples.append(_labelled(line, label))
     text = bytearray()
     for family in families.values():
@@ -47,11 +47,11 @@ def merged(pages: Sequence[ProcessAnswer]) -> Generator[None, None, bytes]:
 
 def _labelled(sample: bytes, label: bytes) -> bytes:
     """Adds a label to `name value` or `name{labels} value`. A name has neither blank nor brace."""
-    name, _, rest = sample.partition(b" ")
-    if b"{" not in name:
-        return b"%b{%b} %b" % (name, label, rest)
-    name, _, rest = sample.partition(b"{")
-    return b"%b{%b%b%b" % (name, label, b"" if rest.startswith(b"}") else b",", rest)
+    brace, blank = sample.find(b"{"), sample.find(b" ")
+    if not 0 <= brace < blank:
+        return b"%b{%b}%b" % (sample[:blank], label, sample[blank:])
+    rest = sample[brace + 1 :]
+    return b"%b{%b%b%b" % (sample[:brace], label, b"" if rest.startswith(b"}") else b",", rest)
 
 
 def page_of_states(states: Sequence[ProcessState], answering: frozenset[int]) -> bytes:

@@ -66,9 +66,7 @@ class Stopping:
 
 
 @contextmanager
-def signals_taken(
-    stopping: Stopping, at_once: Callable[[int, FrameType | None], None]
-) -> Iterator[None]:
+def signals_taken(stopping: Stopping, at_once: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """On a signal, calls `stopping.on_signal` on the loop, and `at_once` immediately, even while the loop is blocked."""
     loop = asyncio.get_running_loop()
     before = {each: signal.getsignal(each) for each in SIGNALS}

@@ -62,6 +62,7 @@ class Slot:
             index=self.index,
             worker=self.worker,
             pid=self.child.process.pid if self.child is not None else None,
+            begun=self.child is not None and self.child.begun,
             restarts=self.restarts.count,
             ended=self.ended,
         )

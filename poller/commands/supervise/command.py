@@ -4,11 +4,9 @@ import asyncio
 import os
 import random
 import socket
-import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Protocol
 
 from poller.commands.run.early_signals import SIGNALS
@@ -40,7 +38,9 @@ def processes_of(text: str) -> int:
     """The number that `--processes` means. Raises InvalidConfiguration."""
     found = number_of_processes(text, processors())
     if found is None:
-        raise InvalidConfiguration([f"--processes: value {text!r}: write auto, or a number from 1 to {PROCESSES_MAX}"])
+        raise InvalidConfiguration(
+            [f"--processes: value {text!r}: write auto, or a number from 1 to {PROCESSES_MAX}"]
+        )
     return found
 
 
@@ -73,7 +73,9 @@ def _refuse_unfit(settings: Settings, processes: int) -> None:
         )
     if settings.worker is not None and len(worker_of(settings.worker, processes - 1)) > NAME_CHARS_MAX:
         raise InvalidConfiguration(
-            [f"worker: too long for --processes, which adds -0, -1 and so on; write {NAME_CHARS_MAX - 3} characters or fewer"]
+            [
+                f"worker: too long for --processes, which adds -0, -1 and so on; write {NAME_CHARS_MAX - 3} characters or fewer"
+            ]
         )
     settings_of_process(settings, _place(0, processes, ""))
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from poller.commands.supervise.frames import HEAD_BYTES_MAX, BrokenFrame, Frame, frames
-from poller.commands.supervise.place import ProcessPlace
 from poller.commands.run.engine import Engine
 from poller.commands.run.signals import Stopping
+from poller.commands.supervise.frames import HEAD_BYTES_MAX, BrokenFrame, Frame, frames
+from poller.commands.supervise.place import ProcessPlace
 from poller.domain.records import WorkerId
 from poller.domain.supervision.processes import Answers, ProcessAnswer, ProcessState, Question
 
@@ -82,8 +82,8 @@ class OwnProcess:
         await self._front.wait()
 
     async def ask(self, question: Question) -> Sequence[ProcessAnswer]:
-        """Asks all other running processes; those that do not answer in time are missing."""
-        others = {each.index for each in self._states if each.pid is not None} - {self.index}
+        """Asks all other processes that have begun; those that do not answer in time are missing."""
+        others = {each.index for each in self._states if each.begun} - {self.index}
         if not others or self._writer is None:
             return ()
         number, asked = next(self._numbers), _Asked(others)
@@ -163,7 +163,7 @@ class OwnProcess:
                     await self._writer.drain()
 
     async def _beginning(self) -> None:
-        while not self.works():
+        while not self.works():  # noqa: ASYNC110 - the engine has a status, and no event for it
             await asyncio.sleep(LOOK_S)
         self._send("working")
 

@@ -34,7 +34,10 @@ def _texts(groups: Path, own: Path) -> Iterator[list[str]]:
         for each in () if ".." in group.parts else (group, *group.parents):
             if controllers:
                 folder = groups / "cpu" / each
-                yield [*_read(folder / "cpu.cfs_quota_us").split(), *_read(folder / "cpu.cfs_period_us").split()]
+                yield [
+                    *_read(folder / "cpu.cfs_quota_us").split(),
+                    *_read(folder / "cpu.cfs_period_us").split(),
+                ]
             else:
                 yield _read(groups / each / "cpu.max").split()
 

@@ -25,7 +25,7 @@ from poller.rules.supervision.restarts import WRONG_CONFIGURATION, Beginning, af
 
 log = logging.getLogger("poller.supervisor")
 
-FIRST_S_MAX = 30.0
+FIRST_S_MAX = 60.0
 """How long the other processes wait for the first one to begin its work."""
 LATE_S = 5.0
 """A process ends by itself within its grace time and LAST_RESORT_S. So much later it is killed."""
@@ -112,7 +112,9 @@ class Supervisor:
 
     async def _wait_to_restart(self, slot: Slot, *, ran_s: float) -> None:
         slot.restarts, delay_s = after_end(slot.restarts, ran_s=ran_s, rng=self._rng)
-        slot.ended = f"it has ended ({_how(slot.status)}) after {ran_s:.0f} s; it is started again in {delay_s:.1f} s"
+        slot.ended = (
+            f"it has ended ({_how(slot.status)}) after {ran_s:.0f} s; it is started again in {delay_s:.1f} s"
+        )
         log.warning(
             "process %d: %s",
             slot.index,
@@ -139,9 +141,10 @@ class Supervisor:
         try:
             child = await self._start(slot)
         except OSError as error:
-            log.error("process %d cannot be started: %s", slot.index, error, extra={EVENT: "process_failed"})  # noqa: TRY400 - the system's error has no trace of use
+            log.error("process %d cannot be started: %s", slot.index, error, extra={EVENT: "process_failed"})
             return INTERRUPTED
         slot.child, slot.ended = child, ""
+        self._tell()
         if self._stopping.is_set():
             self._drain(child)
         try:
@@ -162,7 +165,7 @@ class Supervisor:
             async for frame in frames(child.reader):
                 await self._take(slot, child, frame)
         except BrokenFrame as error:
-            log.error(  # noqa: TRY400 - it is what the other process sent
+            log.error(
                 "process %d: its connection broke (%s); it is ended",
                 slot.index,
                 error,
@@ -221,7 +224,9 @@ class Supervisor:
                 child = slot.child
                 if child is not None and child.kill_at is not None and loop.time() >= child.kill_at:
                     child.kill_at = None
-                    log.error("process %d does not end, and is killed", slot.index, extra={EVENT: "process_killed"})
+                    log.error(
+                        "process %d does not end, and is killed", slot.index, extra={EVENT: "process_killed"}
+                    )
                     _signal(child, signal.SIGKILL)
 
 

@@ -29,6 +29,8 @@ class ProcessState:
     worker: WorkerId
     pid: int | None = None
     """None: it does not run now."""
+    begun: bool = False
+    """It can be asked. Before, it loads its modules."""
     restarts: int = 0
     """How often it was started again."""
     ended: str = ""
@@ -64,7 +66,7 @@ class Processes(Protocol):
         ...
 
     async def ask(self, question: Question) -> Sequence[ProcessAnswer]:
-        """Asks all other running processes. Those that do not answer in time are missing in the result."""
+        """Asks all other processes that have begun. Those that do not answer in time are missing in the result."""
         ...
 
     async def front(self) -> None:
