@@ -26,7 +26,7 @@ from poller.rules.supervision.restarts import WRONG_CONFIGURATION, Beginning, af
 log = logging.getLogger("poller.supervisor")
 
 FIRST_S_MAX = 60.0
-"""How long the other processes wait for the first one to begin its work."""
+"""If the first process is still opening what it needs after so long, the others start all the same."""
 LATE_S = 5.0
 """A process ends by itself within its grace time and LAST_RESORT_S. So much later it is killed."""
 CUT_SHORT_S_MAX = 15.0
@@ -97,7 +97,7 @@ class Supervisor:
     async def _keep(self, slot: Slot) -> None:
         """Keeps the process of a slot running until the daemon stops."""
         if slot.index > 0:
-            await _set_within(self._others_may, FIRST_S_MAX)
+            await self._others_may.wait()
         loop = asyncio.get_running_loop()
         while not self._stopping.is_set():
             began = loop.time()
@@ -177,6 +177,7 @@ class Supervisor:
         match frame.members["kind"]:
             case "begun":
                 child.begun = True
+                asyncio.get_running_loop().call_later(FIRST_S_MAX, self._let_others_start, slot, child)
                 self._tell()
             case "working":
                 self._beginning = self._beginning.begun()
@@ -189,6 +190,10 @@ class Supervisor:
                 await self._pass_answer(slot, frame)
             case _:
                 pass
+
+    def _let_others_start(self, slot: Slot, child: Child) -> None:
+        if slot.child is child:
+            self._others_may.set()
 
     def _ask_others(self, slot: Slot, asked: Mapping[str, Any]) -> None:
         for each in self._slots:
