@@ -1,7 +1,7 @@
 """Owns the command line: names, options and help of every command. A command's module is imported when the command is called."""
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from importlib.metadata import EntryPoint, entry_points
 from importlib.metadata import version as installed_version
@@ -25,13 +25,14 @@ from poller.commands.options import (
     TokenFile,
     given_options,
     grouped,
+    loaded_or_exit,
     one_of,
 )
 from poller.commands.peek.declared import peek
 from poller.commands.root.completion import PROGRAM, asked
 from poller.commands.root.declared import completion, version
 from poller.commands.root.plugin_commands import COMMANDS, add_plugin_commands, group_of
-from poller.commands.run import early_signals
+from poller.commands.run.declared import run
 from poller.commands.store.declared import store_app
 
 if TYPE_CHECKING:
@@ -41,65 +42,9 @@ DISTRIBUTION = "esm-poller"
 FAILED = 2
 ARGUMENT_BYTES_MAX = 10 * 1024 * 1024
 
-Listen = Annotated[str | None, typer.Option("--listen", help="HOST:PORT of API, health and metrics.")]
-Worker = Annotated[str | None, typer.Option("--worker", help="Name of this worker; unique among replicas.")]
-Level = Annotated[
-    str | None,
-    typer.Option(
-        "--log-level",
-        help="debug, info, warning or error.",
-        autocompletion=one_of("debug", "info", "warning", "error"),
-    ),
-]
-Format = Annotated[
-    str | None,
-    typer.Option("--log-format", help="json or console.", autocompletion=one_of("json", "console")),
-]
 Url = Annotated[
     str, typer.Option("--url", "--endpoint-url", envvar="POLLER_URL", help="Where a daemon listens.")
 ]
-
-
-@grouped
-def run(
-    config: Config,
-    *,
-    listen: Listen = None,
-    places: CommonOptions,
-    worker: Worker = None,
-    log_level: Level = None,
-    log_format: Format = None,
-) -> None:
-    """Runs the daemon until SIGTERM or SIGINT, and follows changes of the configuration file meanwhile.
-
-    The first signal drains: running invocations finish, checkpoints are saved, exit status 0. A second one cancels them, and so
-    does the end of the grace time: exit status 1 if any was cut off.
-
-    Example: poller run --config poller.yaml --listen 127.0.0.1:8080
-    """
-    given: dict[str, Any] = {**asdict(places), "listen": listen, "worker": worker}
-    given |= {"log": {"level": log_level, "format": log_format}}
-    from poller.config.yaml_files import signature
-
-    seen = _loaded_or_exit(lambda: signature(config))
-    from poller.commands.shared import LoadablePlugins
-    from poller.config.loader import load_all
-
-    def load() -> "Settings":
-        return load_all(config, given_options(given), LoadablePlugins())
-
-    settings = _loaded_or_exit(load)
-    from poller.commands.run.command import ConfigurationFile, run_daemon
-    from poller.commands.run.ending import exit_in_time
-    from poller.output.last_words import LastWords
-    from poller.runtime.daemon import Daemon
-
-    file = ConfigurationFile(config, load, seen)
-    words = LastWords()
-    status = run_daemon(settings, LoadablePlugins(), Daemon, place=str(config), file=file, words=words)
-    if early_signals.ignore():
-        exit_in_time(status, words.form)
-    raise typer.Exit(status)
 
 
 @grouped
@@ -355,19 +300,7 @@ def _root(
 def _settings(config: Path, given: Mapping[str, Any]) -> "Settings":
     from poller.config.loader import load
 
-    return _loaded_or_exit(lambda: load(config, given_options(given)))
-
-
-def _loaded_or_exit[Loaded](load: Callable[[], Loaded]) -> Loaded:
-    """What `load` returns. If it raises InvalidConfiguration, prints the problems and ends the command."""
-    from poller.commands.root.problems import print_problems
-    from poller.domain.errors import InvalidConfiguration
-
-    try:
-        return load()
-    except InvalidConfiguration as error:
-        print_problems(error.problems)
-        raise typer.Exit(FAILED) from None
+    return loaded_or_exit(lambda: load(config, given_options(given)))
 
 
 def _argument(option: str, text: str) -> str:

@@ -24,6 +24,7 @@ from adapters.control.live.producer import UpdateProducer, producing
 from adapters.control.live.readers import Readers, readers_max
 from adapters.control.pressure import ClientConnections, Limits
 from adapters.control.pressure_metrics import PressureFigures
+from adapters.control.processes.gathered import ProcessProbes
 from adapters.control.responses import application
 from adapters.control.settings import OPEN_CHANGES, ServerSettings, doubts
 from adapters.control.sizing import scaling_api
@@ -35,6 +36,7 @@ from poller.domain.mapping_api import FunctionControl, MappingControl, TagContro
 from poller.domain.operations import OperationControl
 from poller.domain.peeking.answers import PeekControl
 from poller.domain.status import StatusView
+from poller.domain.supervision.processes import Processes
 from poller.domain.telemetry.history import HistorySource
 from poller.domain.telemetry.observers import Observer
 from poller.forked_copies import close_in_copies
@@ -70,6 +72,11 @@ class ControlServer:
         # Below this limit, clients would take the descriptors that the daemon needs for its own work.
         self.limits = Limits().within(descriptors_max())
 
+    @property
+    def descriptor(self) -> int:
+        """The descriptor of the socket that listens."""
+        return self._sock.fileno()
+
     async def bound(self) -> Address:
         """Waits until requests are answered; returns the address."""
         await self._ready.wait()
@@ -88,10 +95,12 @@ class ControlServer:
         functions: FunctionControl | None = None,
         calls: FunctionCaller | None = None,
         history: HistorySource | None = None,
+        processes: Processes | None = None,
     ) -> None:
         """Answers requests until it is cancelled. Running requests then have a short time to finish.
 
         Without `control`, `tags` and `operations` nothing can be changed, and Lambda's API answers that it is not served.
+        With `processes` it begins when this process is the front, and answers probes and scrapes for all of them.
         """
         loop = asyncio.get_running_loop()
         clients = ClientConnections(self.limits, loop.time)
@@ -99,8 +108,10 @@ class ControlServer:
         audit = Audit(observer)
         readers = Readers(readers_max(self.limits.connections_max))
         producer = UpdateProducer(readers, view, operations, history, calls)
+        probes = v1_api.Probes(view, expositions)
+        vital = probes if processes is None else ProcessProbes(probes, processes)
         table = [
-            *v1_api.read_routes(self._guard, view, expositions),
+            *v1_api.read_routes(self._guard, view, vital),
             *scaling_api.routes(self._guard, view),
             *lambda_api.routes(self._guard, view, control, tags, audit),
             *v1_api.change_routes(self._guard, control, audit),
@@ -123,6 +134,8 @@ class ControlServer:
         await runner.setup()
         assert runner.server is not None
         try:
+            if processes is not None:
+                await processes.front()
             # The listener closes its socket; the port stays ours, so that a server that was ended by something starts again.
             with self._sock.dup() as sock:
                 gate = Gate(runner.server, clients)
@@ -174,10 +187,17 @@ async def listening(address: Address) -> socket.socket:
     return sock
 
 
+def inherited(descriptor: int) -> socket.socket:
+    """Returns the socket that listens already and that this process has inherited."""
+    sock = close_in_copies(socket.socket(fileno=descriptor))
+    sock.setblocking(False)
+    return sock
+
+
 @asynccontextmanager
 async def open_server(settings: ServerSettings, env: Environment) -> AsyncIterator[ControlServer]:
     """Yields a server that has bound its port; raises InvalidConfiguration if it cannot, or for a wrong credential file."""
-    sock = await listening(settings.address)
+    sock = await listening(settings.address) if settings.listening is None else inherited(settings.listening)
     with sock:
         bound = Address(*sock.getsockname()[:2])
         if settings.api.allow_unauthenticated and not bound.loopback:

@@ -42,12 +42,16 @@ class ApiSettings(BaseModel):
 
 
 class ServerSettings(BaseModel):
-    """`listen` is `host:port`; port 0 takes any free one. `[::]` listens on IPv4 too."""
+    """`listen` is `host:port`; port 0 takes any free one. `[::]` listens on IPv4 too.
+
+    `listening` is the descriptor of a socket that listens there already, which this process has inherited.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     listen: Annotated[str, AfterValidator(listen_address)]
     api: ApiSettings = ApiSettings()
+    listening: int | None = None
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:

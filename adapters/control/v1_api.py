@@ -6,6 +6,7 @@ Probes and metrics are for everybody who reaches the server. On `/v1` the role o
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
+from typing import Protocol
 
 from aiohttp import web
 
@@ -32,13 +33,29 @@ NO_FORM = "this is no form of a web page: send no body and no Content-Type, or J
 NO_CONTROL = "this server shows what runs and changes nothing"
 
 
-def read_routes(guard: Guard, view: StatusView, expositions: Sequence[Exposition]) -> list[web.RouteDef]:
+class VitalHandlers(Protocol):
+    """The handlers of probes and scrapes."""
+
+    async def health(self, request: web.Request, /) -> web.Response:
+        """Answers /healthz."""
+        ...
+
+    async def readiness(self, request: web.Request, /) -> web.Response:
+        """Answers /readyz."""
+        ...
+
+    async def metrics(self, request: web.Request, /) -> web.Response:
+        """Answers /metrics."""
+        ...
+
+
+def read_routes(guard: Guard, view: StatusView, vital: VitalHandlers) -> list[web.RouteDef]:
     """Returns the routes that change nothing; each answers GET and HEAD."""
-    reads = ReadHandlers(view, expositions, document(everybody=guard.everybody, open_reads=guard.open_reads))
+    reads = ReadHandlers(view, document(everybody=guard.everybody, open_reads=guard.open_reads))
     return [
-        web.get("/healthz", reads.health),
-        web.get("/readyz", reads.readiness),
-        web.get("/metrics", reads.metrics),
+        web.get("/healthz", vital.health),
+        web.get("/readyz", vital.readiness),
+        web.get("/metrics", vital.metrics),
         web.get("/v1/mappings", checked_read(guard, reads.mappings)),
         web.get("/v1/mappings/{id}", checked_read(guard, reads.mapping)),
         web.get("/v1/openapi.json", checked_read(guard, reads.openapi)),
@@ -56,48 +73,65 @@ def change_routes(guard: Guard, control: MappingControl | None, audit: Audit) ->
     ]
 
 
-def _probe(status: DaemonStatus, *, good: bool) -> web.Response:
-    body = {
+def probe_answer(body: Json, *, good: bool) -> web.Response:
+    """Makes the answer to a probe."""
+    return answer(body, status=HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def probed(status: DaemonStatus) -> Json:
+    """Returns what probes answer."""
+    return {
         "alive": status.alive,
         "ready": status.ready,
         "problems": status.problems,
         "notes": status.notes,
     }
-    return answer(body, status=HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-class ReadHandlers:
-    """The handlers that show the state of the daemon and the pages of its observers."""
+class Probes:
+    """The handlers of probes and scrapes of one process."""
 
-    def __init__(self, view: StatusView, expositions: Sequence[Exposition], description: Json) -> None:
-        self._view = view
+    def __init__(self, view: StatusView, expositions: Sequence[Exposition]) -> None:
+        self.view = view
         self._expositions = expositions
-        self._document = description
         self._turns = LoopTurns()
         self._scraped = asyncio.Lock()
 
     async def health(self, _request: web.Request) -> web.Response:
         """Answers whether the daemon is alive. That it answers at all shows that its event loop runs."""
-        status = self._view.status()
-        return _probe(status, good=status.alive)
+        status = self.view.status()
+        return probe_answer(probed(status), good=status.alive)
 
     async def readiness(self, _request: web.Request) -> web.Response:
         """Answers whether all parts of every enabled mapping are open."""
-        status = self._view.status()
-        return _probe(status, good=status.ready)
+        status = self.view.status()
+        return probe_answer(probed(status), good=status.ready)
 
     async def metrics(self, _request: web.Request) -> web.Response:
-        """Answers with the pages of all observers, one after the other, and the content type of the first."""
+        """Answers with the pages of all observers."""
+        body, content_type = await self.page()
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    async def page(self) -> tuple[bytes, str]:
+        """Returns the pages of all observers, one after the other, and the content type of the first."""
         # A scrape that comes meanwhile waits, and then gets the finished page.
         async with self._scraped:
             pages = [await self._page(exposition) for exposition in self._expositions]
         body = b"".join(page if page.endswith(b"\n") or not page else page + b"\n" for page, _ in pages)
-        return web.Response(body=body, headers={"Content-Type": pages[0][1] if pages else PLAIN})
+        return body, pages[0][1] if pages else PLAIN
 
     async def _page(self, exposition: Exposition) -> tuple[bytes, str]:
         if isinstance(exposition, SlicedExposition):
             return await self._turns.slices(exposition.slices())
         return exposition.exposition()
+
+
+class ReadHandlers:
+    """The handlers that show the state of the daemon."""
+
+    def __init__(self, view: StatusView, description: Json) -> None:
+        self._view = view
+        self._document = description
 
     async def mappings(self, request: web.Request) -> web.Response:
         """Answers with the state of everything that runs on all workers, or on the one of the query parameter `worker`."""

@@ -35,9 +35,10 @@ def _in_json(stream: TextIO) -> Callable[[Any, str, Mapping[str, Any]], str]:
 
 
 class LineWriter:
-    """Writes lines to a stream. A line that the stream does not take is lost."""
+    """Writes lines to a stream. A line that the stream does not take is lost. Each line has the index `process`, if it is given."""
 
-    def __init__(self, stream: TextIO, clock: Clock, *, console: bool) -> None:
+    def __init__(self, stream: TextIO, clock: Clock, *, console: bool, process: int | None = None) -> None:
+        self._own = {} if process is None else {"process": process}
         renderer: Any = (
             structlog.dev.ConsoleRenderer(colors=stream.isatty(), sort_keys=False)
             if console
@@ -57,7 +58,7 @@ class LineWriter:
         """Writes one line with the time in UTC, the level, the event and its fields. May be called from any thread."""
         name = _NAMES.get(level, "info")
         time = date_of(self._clock.now()).isoformat(timespec="milliseconds")
-        line = {"timestamp": time.replace("+00:00", "Z"), "level": name} | more
+        line = {"timestamp": time.replace("+00:00", "Z"), "level": name} | more | self._own
         with self._lock, suppress(OSError, ValueError):
             getattr(self._logger, _METHODS.get(name, "info"))(event, **line)
 

@@ -9,7 +9,8 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Literal
+from functools import partial
+from typing import Literal, TextIO
 
 from pydantic import BaseModel, ConfigDict
 
@@ -26,42 +27,49 @@ DAEMON_FAULT = "daemon_fault"
 
 
 class LogSettings(BaseModel):
-    """`format`: json for machines, console for people. `level`: the lowest level of the daemon's own lines."""
+    """`format`: json for machines, console for people. `level`: the lowest level of the daemon's own lines.
+
+    `process`: what each line has as its member `process`, if a daemon has several processes.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal["json", "console"] = "json"
     level: Literal["debug", "info", "warning", "error"] = "info"
+    process: int | None = None
 
 
-def _dropped_line(clock: Clock, *, console: bool) -> Callable[[int], str]:
+type MakeWriter = Callable[[TextIO], LineWriter]
+
+
+def _dropped_line(make: MakeWriter) -> Callable[[int], str]:
     """Returns what makes the line that says how many lines are missing."""
 
     def line(lines: int) -> str:
         text_file = io.StringIO()
-        LineWriter(text_file, clock, console=console).write(logging.WARNING, LINES_DROPPED, {"lines": lines})
+        make(text_file).write(logging.WARNING, LINES_DROPPED, {"lines": lines})
         return text_file.getvalue()
 
     return line
 
 
-def _last_line(clock: Clock) -> Callable[[str], str]:
+def _last_line(make: MakeWriter) -> Callable[[str], str]:
     """Returns what makes a line of a text, for faults after the log was closed."""
 
     def line(text: str) -> str:
         text_file = io.StringIO()
-        LineWriter(text_file, clock, console=False).write(logging.ERROR, DAEMON_FAULT, {"message": text})
+        make(text_file).write(logging.ERROR, DAEMON_FAULT, {"message": text})
         return text_file.getvalue()
 
     return line
 
 
-def _end_line(clock: Clock, *, console: bool, level: int) -> Callable[[DaemonEnded], str]:
+def _end_line(make: MakeWriter, clock: Clock, *, level: int) -> Callable[[DaemonEnded], str]:
     """Returns what makes the line of the daemon's end, which comes after the log was closed."""
 
     def line(event: DaemonEnded) -> str:
         text_file = io.StringIO()
-        LogObserver(LineWriter(text_file, clock, console=console).write, clock, level=level).on(event)
+        LogObserver(make(text_file).write, clock, level=level).on(event)
         return text_file.getvalue()
 
     return line
@@ -71,12 +79,13 @@ def _end_line(clock: Clock, *, console: bool, level: int) -> Callable[[DaemonEnd
 async def open_logs(settings: LogSettings, env: Environment) -> AsyncIterator[LogObserver]:
     """Yields an observer that logs to stderr. While it is open, lines of functions and of libraries go to the log too."""
     console = settings.format == "console"
-    lines = LineWriter(sys.stderr, env.clock, console=console)
+    make = partial(LineWriter, clock=env.clock, console=console, process=settings.process)
+    lines = make(sys.stderr)
     level = getattr(logging, settings.level.upper())
-    env.dropped_lines.notice = _dropped_line(env.clock, console=console)
+    env.dropped_lines.notice = _dropped_line(make)
     if not console:
-        env.last_words.form = _last_line(env.clock)
-    env.last_words.end = _end_line(env.clock, console=console, level=level)
+        env.last_words.form = _last_line(make)
+    env.last_words.end = _end_line(make, env.clock, level=level)
     async with function_lines(lines.write, env.clock) as receiver:
         with (
             env.function_log.received_by(receiver),

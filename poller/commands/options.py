@@ -78,3 +78,15 @@ def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
         name: given_options(value) if isinstance(value, Mapping) else value for name, value in options.items()
     }
     return {name: value for name, value in nested.items() if value not in (None, {})}
+
+
+def loaded_or_exit[Loaded](load: Callable[[], Loaded]) -> Loaded:
+    """What `load` returns. If it raises InvalidConfiguration, prints the problems and ends the command."""
+    from poller.commands.root.problems import FAILED, print_problems
+    from poller.domain.errors import InvalidConfiguration
+
+    try:
+        return load()
+    except InvalidConfiguration as error:
+        print_problems(error.problems)
+        raise typer.Exit(FAILED) from None

@@ -70,14 +70,15 @@ def environment(
     )
 
 
-def observer_settings(settings: Settings) -> dict[str, dict[str, Any]]:
-    """The observers of a daemon, by plug-in name, with their settings."""
-    return {"prometheus": {}, "logs": {"format": settings.log.format, "level": settings.log.level.value}}
+def observer_settings(settings: Settings, process: int | None = None) -> dict[str, dict[str, Any]]:
+    """The observers of a daemon, by plug-in name, with their settings. `process` is its index if a supervisor has started it."""
+    log = {"format": settings.log.format, "level": settings.log.level.value, "process": process}
+    return {"prometheus": {}, "logs": log}
 
 
-def control_settings(settings: Settings) -> dict[str, Any]:
-    """The settings of the control server."""
-    return {"listen": settings.listen, "api": settings.api.model_dump()}
+def control_settings(settings: Settings, listening: int | None = None) -> dict[str, Any]:
+    """The settings of the control server. `listening` is the descriptor of a socket that listens already."""
+    return {"listen": settings.listen, "api": settings.api.model_dump(), "listening": listening}
 
 
 def nothing_runs(settings: Settings, *, calls: bool = True) -> list[str]:

@@ -53,6 +53,7 @@ ELSEWHERE = {
     TaskKind.CONTROL,
     TaskKind.CONFIGURATION_FILE,
     TaskKind.LOOP_WATCH,
+    TaskKind.SUPERVISOR,
     TaskKind.OPERATION,
     TaskKind.SEEK,
     TaskKind.FLEET,

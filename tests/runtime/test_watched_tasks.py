@@ -275,8 +275,10 @@ WATCHED_BY_THEMSELVES = {
     "runtime/operations/long/redriving.py",
     "commands/check_live.py",
     "commands/dry_run/command.py",
+    "commands/supervise/own_process.py",
+    "commands/supervise/supervisor.py",
 }
-"""Modules that start tasks and look after them: a command waits for its own and fails when one ends by itself; a destination of calls
+"""Modules that start tasks and look after them: a command or a supervisor waits for its own and fails when one ends by itself; a destination of calls
 whose task has ended is opened again by the next call."""
 
 

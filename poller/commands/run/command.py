@@ -7,57 +7,47 @@ import asyncio
 import logging
 import os
 import random
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 from poller.clock import LoopClock
 from poller.commands.root.problems import print_problems
-from poller.commands.run import early_signals
 from poller.commands.run.daemon_loop import DaemonLoop, LoopThreads
 from poller.commands.run.descriptors import few_descriptors, raise_limit
-from poller.commands.run.early_signals import SIGNALS
 from poller.commands.run.ending import (
-    CancelledFromInside,
     LastResort,
     leave,
     left_behind,
     lines_of_left,
     threads_left_behind,
 )
+from poller.commands.run.engine import Engine, MakeEngine
 from poller.commands.run.loop_watch import LoopWatch, WatchedStatus
 from poller.commands.run.malloc import keep_freed_memory
 from poller.commands.run.report import RunReport, faults_logged, faults_of, problems_of, starting
+from poller.commands.run.signals import Stopping, signals_taken
 from poller.commands.run.tracing import opened_env
 from poller.commands.shared import control_settings, nothing_runs, observer_settings, unlike_names
+from poller.commands.supervise.own_process import OwnProcess, joined
 from poller.config.daemon_plan import daemon_plan
-from poller.config.field_types import Address
 from poller.config.settings import Settings
 from poller.config.yaml_files import Signature, read_document
 from poller.domain.errors import InvalidConfiguration
-from poller.domain.functions.calls import FunctionCaller
-from poller.domain.mapping_api import FunctionControl, MappingControl, TagControl
-from poller.domain.operations import OperationControl
-from poller.domain.peeking.answers import PeekControl
 from poller.domain.plan import DaemonPlan
-from poller.domain.status import StatusView
-from poller.domain.telemetry.history import HistorySource
 from poller.domain.telemetry.labels import TaskKind
-from poller.domain.telemetry.observers import Observer, Observers
+from poller.domain.telemetry.observers import Observers
 from poller.output.last_words import LastWords
 from poller.output.log_fields import EVENT
 from poller.output.queued_output import DroppedLines, QueuedStreams
-from poller.plugins import Environment, Registry, opened
-from poller.ports import Exposition
+from poller.plugins import Registry, opened
 from poller.runtime.history import HistoryObserver
-from poller.runtime.reload import Loaded, Reloadable, watch
+from poller.runtime.reload import Loaded, watch
 from poller.runtime.watched_tasks import WatchedTasks
 
 WAIT_FOR_RESTART = (
@@ -88,121 +78,6 @@ class ConfigurationFile:
     seen: Signature = None
 
 
-class Changing(MappingControl, TagControl, PeekControl, Protocol):
-    """Changes mappings while they run, and shows records of their sources."""
-
-    @property
-    def functions(self) -> FunctionControl:
-        """What operators may do with functions."""
-        ...
-
-    @property
-    def calls(self) -> FunctionCaller:
-        """What calls functions for the Invoke API."""
-        ...
-
-
-class Engine(Reloadable, StatusView, Protocol):
-    """The daemon as this command sees it."""
-
-    @property
-    def control(self) -> Changing | None:
-        """What changes its mappings; None if they cannot be changed."""
-        ...
-
-    @property
-    def operations(self) -> OperationControl | None:
-        """What takes operations on what runs; None if there can be none."""
-        ...
-
-    async def run(self) -> None:
-        """Returns when everything has drained after `stop`."""
-        ...
-
-    @property
-    def grace_s(self) -> float:
-        """How long running invocations have after `stop`."""
-        ...
-
-    def stop(self) -> None:
-        """Takes nothing new, finishes, saves, and lets `run` return."""
-        ...
-
-
-class Control(Protocol):
-    """The control server."""
-
-    @property
-    def address(self) -> Address:
-        """Where it listens."""
-        ...
-
-    async def serve(
-        self,
-        view: StatusView,
-        expositions: Sequence[Exposition],
-        control: MappingControl | None = None,
-        tags: TagControl | None = None,
-        observer: Observer | None = None,
-        operations: OperationControl | None = None,
-        *,
-        peeking: PeekControl | None = None,
-        functions: FunctionControl | None = None,
-        calls: FunctionCaller | None = None,
-        history: HistorySource | None = None,
-    ) -> None:
-        """Serves until cancelled; raises OSError when it cannot listen."""
-        ...
-
-
-class MakeEngine(Protocol):
-    """Builds the daemon; `poller.runtime.daemon.Daemon` is one."""
-
-    def __call__(
-        self,
-        plan: DaemonPlan,
-        *,
-        registry: Registry,
-        env: Environment,
-        observer: Observer,
-        rng: random.Random,
-    ) -> Engine:
-        """An engine that has not started anything."""
-        ...
-
-
-class Stopping:
-    """Handles signals: the first one stops the daemon, each further one cancels it."""
-
-    def __init__(
-        self, stop: Callable[[], None], cancel: Callable[[], object], signalled: Callable[[str], None]
-    ) -> None:
-        self._signalled = signalled
-        self._stop = stop
-        self._cancel = cancel
-        self._asked = False
-        self._cancelled = False
-
-    @contextmanager
-    def known(self) -> Iterator[None]:
-        """Raises CancelledFromInside in place of a cancellation that no signal asked for."""
-        try:
-            yield
-        except asyncio.CancelledError:
-            if self._cancelled:
-                raise
-            raise CancelledFromInside from None
-
-    def on_signal(self, name: str) -> None:
-        """Takes one signal, SIGTERM or SIGINT."""
-        self._signalled(name)
-        if self._asked:
-            self._cancelled = True
-            self._cancel()
-        self._asked = True
-        self._stop()
-
-
 def run_daemon(
     settings: Settings,
     registry: Registry,
@@ -211,15 +86,26 @@ def run_daemon(
     place: str,
     file: ConfigurationFile | None = None,
     words: LastWords | None = None,
+    process: OwnProcess | None = None,
 ) -> int:
     """Runs until a signal; returns the exit status. Problems are printed on stderr, those of settings with their `place`.
 
     Changes of `file` are taken over while the daemon runs. `words` gets the log's formats for what is told after its end.
+    `process` is this process if a supervisor has started it.
     """
     streams = QueuedStreams()
     words = words or LastWords()
     with streams.installed():
-        return _run(settings, registry, make_engine, place=place, file=file, streams=streams, words=words)
+        return _run(
+            settings,
+            registry,
+            make_engine,
+            place=place,
+            file=file,
+            streams=streams,
+            words=words,
+            process=process,
+        )
 
 
 def _run(
@@ -231,6 +117,7 @@ def _run(
     file: ConfigurationFile | None,
     streams: QueuedStreams,
     words: LastWords,
+    process: OwnProcess | None,
 ) -> int:
     report = RunReport(LoopClock(steady=time.monotonic))
     error: BaseException | None = None
@@ -252,6 +139,7 @@ def _run(
                     last_resort=last_resort,
                     dropped=streams.dropped,
                     words=words,
+                    process=process,
                 )
             )
         finally:
@@ -284,21 +172,23 @@ async def serve(
     last_resort: LastResort,
     dropped: DroppedLines | None = None,
     words: LastWords | None = None,
+    process: OwnProcess | None = None,
 ) -> None:
     """Opens everything, runs the daemon and the control server, and returns when the daemon has drained."""
     plan = daemon_plan(settings)
     descriptors = raise_limit()
+    index, listening = (None, None) if process is None else (process.index, process.place.listening)
     async with AsyncExitStack() as stack:
         env = await opened_env(settings, registry, stack, worker=plan.worker, dropped=dropped, words=words)
         observers = [
             await stack.enter_async_context(opened(registry, "observers", name, given, env))
-            for name, given in observer_settings(settings).items()
+            for name, given in observer_settings(settings, index).items()
         ]
         history = HistoryObserver(env.clock, plan.worker)
         observer = Observers((*observers, report.counts, history))
         stack.enter_context(faults_logged())
         control = await stack.enter_async_context(
-            opened(registry, "control", "http", control_settings(settings), env)
+            opened(registry, "control", "http", control_settings(settings, listening), env)
         )
         env.strangers.observer = observer
         engine = make_engine(plan, registry=registry, env=env, observer=observer, rng=random.Random())
@@ -306,23 +196,27 @@ async def serve(
         expositions = [each for each in observers if hasattr(each, "exposition")]
         task = asyncio.current_task()
         assert task is not None
-        stopping = Stopping(engine.stop, task.cancel, report.on_signal)
+        stopping = Stopping(engine.stop, task.cancel, report.on_signal, supervised=process is not None)
         place = file.path if file is not None else None
         observer.on(starting(settings, plan, registry, listen=control.address, file=place))
         for line in few_descriptors(descriptors):
             logging.getLogger("poller.daemon").warning("%s", line, extra={EVENT: "few_descriptors"})
         _warn_of_configuration(settings)
-        with _signals(stopping.on_signal, last_resort.arm), stopping.known():
+        with signals_taken(stopping, last_resort.arm), stopping.known():
             async with WatchedTasks(observer) as group:
                 watching_loop = LoopWatch(observer)
                 view = WatchedStatus(engine, watching_loop.notes)
-                serving = partial(
-                    control.serve, view, expositions, observer=observer, history=history, **_controls(engine)
-                )
+                if process is not None:
+                    view = WatchedStatus(view, process.notes)
+                served = {"observer": observer, "history": history, "processes": process}
+                serving = partial(control.serve, view, expositions, **served, **_controls(engine))
                 beside = [
                     group.kept(TaskKind.CONTROL, serving, fatal=(OSError,)),
                     group.kept(TaskKind.LOOP_WATCH, watching_loop.run),
                 ]
+                if process is not None:
+                    joined(process, stopping, engine, last_resort.arm)
+                    beside.append(group.kept(TaskKind.SUPERVISOR, process.run))
                 if file is not None:
                     load = again(file, settings, plan)
                     watching = partial(watch, file.path, load, engine, observer, seen=file.seen)
@@ -369,26 +263,3 @@ def again(file: ConfigurationFile, running: Settings, plan: DaemonPlan) -> Calla
         return Loaded(found.as_started(plan), waiting)
 
     return load
-
-
-@contextmanager
-def _signals(
-    on_signal: Callable[[str], None], at_once: Callable[[int, FrameType | None], None]
-) -> Iterator[None]:
-    """On a signal, calls `on_signal` on the loop, and `at_once` immediately, even while the loop is blocked."""
-    loop = asyncio.get_running_loop()
-    before = {each: signal.getsignal(each) for each in SIGNALS}
-    for each in SIGNALS:
-        loop.add_signal_handler(each, on_signal, each.name)
-        # The loop gets signals through a file descriptor, so Python's own handler can be used for `at_once`.
-        signal.signal(each, at_once)
-        signal.siginterrupt(each, False)
-    try:
-        yield
-    finally:
-        for each in SIGNALS:
-            loop.remove_signal_handler(each)
-            # The loop does not restore the earlier handler, not even if the signal was ignored. None means that the handler
-            # was not set from Python; Python cannot restore such a handler.
-            if before[each] is not None:
-                signal.signal(each, early_signals.after(before[each]))

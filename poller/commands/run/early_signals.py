@@ -31,6 +31,10 @@ def hurry(number: int, frame: FrameType | None) -> None:
     os._exit(INTERRUPTED)
 
 
+def disregard(number: int, frame: FrameType | None) -> None:
+    """Does nothing. A drained process of a supervisor ends with its own status, however many signals it gets."""
+
+
 def after[Handler](before: Handler) -> Handler | Callable[[int, FrameType | None], None]:
     """The handler for the time after the drain, for a signal that had the handler `before`."""
     return hurry if before is leave else before
@@ -41,7 +45,7 @@ def ignore() -> bool:
 
     Returns whether this process is the program itself, which installed the handlers, and not another one that uses its code.
     """
-    ours = [each for each in SIGNALS if signal.getsignal(each) in (leave, hurry)]
+    ours = [each for each in SIGNALS if signal.getsignal(each) in (leave, hurry, disregard)]
     for each in ours:
         signal.signal(each, signal.SIG_IGN)
     return bool(ours)

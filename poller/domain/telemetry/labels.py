@@ -105,6 +105,8 @@ class TaskKind(StrEnum):
     """Makes mappings of custom resources."""
     RESOURCE_STATUS = "resource_status"
     """Writes the status of custom resources."""
+    SUPERVISOR = "supervisor"
+    """Speaks with the supervisor of several processes."""
     OPERATIONS = "operations"
     """Follows the operations of the store."""
     OPERATION = "operation"

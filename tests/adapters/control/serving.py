@@ -32,6 +32,7 @@ from poller.domain.status import (
     ShardStatus,
     UnknownWorker,
 )
+from poller.domain.supervision.processes import Processes
 from poller.domain.telemetry.history import HistorySource
 from poller.domain.telemetry.observers import Observer
 from poller.plugins import Environment
@@ -192,6 +193,7 @@ class Setting:
     functions: FunctionControl | None = None
     calls: FunctionCaller | None = None
     history: HistorySource | None = None
+    processes: Processes | None = None
     clock: Clock = field(default_factory=SetClock)
     patience_s: float = PATIENCE_S
     strangers: Strangers = field(default_factory=Strangers)
@@ -219,6 +221,7 @@ def serving[T](use: Callable[[Running], Awaitable[T]], setting: Setting | None =
                         functions=given.functions,
                         calls=given.calls,
                         history=given.history,
+                        processes=given.processes,
                     ),
                     name="serve",
                 )

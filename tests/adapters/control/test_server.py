@@ -202,7 +202,7 @@ def test_the_document_lists_exactly_what_is_answered() -> None:
     }
     allowed = Guard(SetClock(), ReplayCache())
     table = [
-        *v1_api.read_routes(allowed, View(), ()),
+        *v1_api.read_routes(allowed, View(), v1_api.Probes(View(), ())),
         *lambda_api.routes(allowed, View(), None, None, Audit(None)),
         *v1_api.change_routes(allowed, None, Audit(None)),
         *operations_api.routes(allowed, None, Audit(None)),
