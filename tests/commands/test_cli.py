@@ -23,7 +23,8 @@ from typer.testing import CliRunner, Result
 from poller.cli import application
 from poller.commands.check import check
 from poller.commands.root.plugin_commands import COMMANDS
-from poller.commands.run.command import ConfigurationFile, Engine, again, run_daemon
+from poller.commands.run.command import ConfigurationFile, again, run_daemon
+from poller.commands.run.engine import Engine
 from poller.commands.shared import LoadablePlugins, control_settings, observer_settings
 from poller.config.daemon_plan import daemon_plan
 from poller.config.field_types import Address

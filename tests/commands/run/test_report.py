@@ -13,8 +13,9 @@ from pydantic import BaseModel
 
 from adapters.observers import logs
 from adapters.observers.logs import LogSettings, open_logs
-from poller.commands.run.command import Engine, run_daemon
+from poller.commands.run.command import run_daemon
 from poller.commands.run.ending import CancelledFromInside
+from poller.commands.run.engine import Engine
 from poller.commands.run.report import RunReport, exit_status, starting
 from poller.config.daemon_plan import daemon_plan
 from poller.config.settings import FunctionEntry, Settings
