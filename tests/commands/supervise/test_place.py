@@ -22,7 +22,9 @@ def test_a_place_is_read_as_it_was_written() -> None:
     assert place_of_option(_place().as_option()) == _place()
 
 
-@pytest.mark.parametrize("text", ["", "2", "[]", "{}", '{"index": 1}', _place(link=999).as_option()])
+@pytest.mark.parametrize(
+    "text", ["", "2", "[]", "{}", '{"index": 1}', _place(link=999).as_option()], ids=range(6)
+)
 def test_an_option_that_no_supervisor_has_written_is_refused(text: str) -> None:
     with pytest.raises(InvalidConfiguration, match="use --processes"):
         place_of_option(text)
