@@ -144,7 +144,9 @@ class QueueRedrive:
         """What a redrive of this message would call, for people; raises NoticeRefused."""
         message = self._readable(stored)
         named = line_of(message.message_id, chars_max=NAME_CHARS_MAX)
-        group = "" if message.group is None else f" of group {line_of(message.group, chars_max=NAME_CHARS_MAX)}"
+        group = (
+            "" if message.group is None else f" of group {line_of(message.group, chars_max=NAME_CHARS_MAX)}"
+        )
         return f"message {named}{group}, received {number_of(message.receives, 'time')}"
 
     async def again(self, stored: StoredNotice, source: NoticeSource, stop: Stop) -> Called | None:
