@@ -6,7 +6,8 @@ can use. Without room it waits.
 
 Who waits is served in turn: first answers that are known to be coming, since something at the service waits for them; then those
 whose accounts use nothing; then the others, which have records to run. Accounts take turns, so that one with many calls leaves
-room for one with few. What is free is divided by the number of those who wait.
+room for one with few. What is free is divided by the number of those who wait. A call that needs more than is free is waited for, unless
+its account uses more than its part of the whole already: it may keep that for hours, and others can do with less.
 
 Held records leave only when they are settled, and a blocked shard may keep its records for hours. So others must not depend on
 it. A part of the whole is kept free for accounts that use nothing, a small unit for each. And who has waited long is granted the least
@@ -256,8 +257,14 @@ class ByteBudget:
         """Whose turn it is: the first call of the first account, if no answer waits."""
         if self._answers:
             return next(iter(self._answers))
-        account = next(iter(self._idle or self._busy), None)
-        return None if account is None else next(iter(account.calls))
+        if self._idle:
+            return next(iter(next(iter(self._idle)).calls))
+        free, part = self.free, self.part
+        for account in self._busy if free > 0 else ():
+            want = next(iter(account.calls))
+            if want.least <= free or account.used <= part:
+                return want
+        return None
 
     def _leave(self, want: Want, *, served: bool = True) -> None:
         """A want does not wait any more. The turn of its account is over if it was served."""

@@ -169,8 +169,8 @@ class InFlightTracker:
 
     def hold(self, receive_id: int, items: Sequence[QueueItem]) -> None:
         """Holds these messages, which keep their places, until the pause of their group ends."""
-        self.interventions.hold(receive_id, items)
-        self.visibility.keep([item.message_id for item in items])
+        bare = self.interventions.hold(receive_id, items)
+        self.visibility.keep([item.message_id for item in items], bare=bare)
 
     def unmoved(
         self, receive_id: int, items: Sequence[QueueItem], reason: str, *, now: Monotonic, epoch: Epoch

@@ -157,8 +157,9 @@ class QueueInterventions:
                 if message_id in skip.records:
                     skip.settled.setdefault(message_id, what)
 
-    def hold(self, receive_id: int, items: Sequence[QueueItem]) -> None:
-        """Holds messages of paused groups, with their places in these groups."""
+    def hold(self, receive_id: int, items: Sequence[QueueItem]) -> frozenset[str]:
+        """Holds messages of paused groups, with their places in these groups. Returns the ids of those whose contents are not here now."""
+        bare = set[str]()
         by_group: dict[str | None, list[QueueItem]] = {}
         for item in items:
             by_group.setdefault(item.group, []).append(item)
@@ -166,10 +167,15 @@ class QueueInterventions:
             size = sum(item.bytes_max for item in members)
             whole = self._held_bytes + size <= HELD_BYTES_MAX
             kept = members if whole else [_bare(item) for item in members]
-            self._add(HeldBatch(receive_id, tuple(kept), size if whole else 0))
+            held = self._add(HeldBatch(receive_id, tuple(kept), size if whole else 0))
+            bare.update(() if held.whole else (item.message_id for item in held.items))
+        return frozenset(bare)
 
-    def _add(self, batch: HeldBatch) -> None:
-        """Holds a batch, as one with those of the same group and receive, in order: what was started before is first."""
+    def _add(self, batch: HeldBatch) -> HeldBatch:
+        """Holds a batch, as one with those of the same group and receive, in order: what was started before is first.
+
+        If the contents of some were dropped, so are those of the others, since it cannot run without all of them.
+        """
         same = [
             each for each in self._held if (each.receive_id, each.group) == (batch.receive_id, batch.group)
         ]
@@ -182,7 +188,9 @@ class QueueInterventions:
         size = batch.size + sum(each.size for each in same) if whole else 0
         self._held_bytes += size - sum(each.size for each in same)
         self._held = [each for each in self._held if each not in same]
-        self._held.append(HeldBatch(batch.receive_id, items, size))
+        held = HeldBatch(batch.receive_id, items if whole else tuple(map(_bare, items)), size)
+        self._held.append(held)
+        return held
 
     def behind(self, items: Sequence[QueueItem], receive_id: int) -> frozenset[str]:
         """Those of these items that must wait for held ones of their group and receive which are not among them."""
@@ -226,6 +234,11 @@ class QueueInterventions:
     def held_batches(self) -> int:
         """How many batches are held."""
         return len(self._held)
+
+    @property
+    def held_messages(self) -> int:
+        """How many messages are held."""
+        return sum(len(each.items) for each in self._held)
 
     def held(self) -> dict[str, int]:
         """How many messages are held, by group."""

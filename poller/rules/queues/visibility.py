@@ -20,7 +20,7 @@ With `extend_visibility: false` there is at most one extension, as with AWS: rig
 
 import heapq
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from sys import getsizeof
 
@@ -272,8 +272,15 @@ class VisibilityTracker:
                 planned.setdefault(moment, []).append(each)
         self._schedule(planned)
 
-    def keep(self, message_ids: Iterable[str]) -> None:
-        """These messages wait until an operator ends a pause. They are extended until then, also without `extend_visibility`."""
+    def keep(self, message_ids: Iterable[str], *, bare: Collection[str] = ()) -> None:
+        """These messages wait until an operator ends a pause. They are extended until then, also without `extend_visibility`.
+
+        Messages that are `bare` have no contents here any more, and take little.
+        """
+        for message_id in bare:
+            if (each := self._held.get(message_id)) is not None:
+                self.held_bytes += MESSAGE_BYTES - each.size
+                each.size = MESSAGE_BYTES
         planned: dict[Monotonic, list[InFlightMessage]] = {}
         for message_id in message_ids:
             held = self._held.get(message_id)

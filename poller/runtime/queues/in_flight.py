@@ -98,7 +98,7 @@ class InFlight:
         reception = self.tracker.received(
             messages, asked=asked, timeout_s=parts.limit_s, now=self.now, epoch=parts.clock.now()
         )
-        self.polls.memory.hold(self.tracker.visibility.held_bytes)
+        self._count()
         parts.observer.on(Polled(mapping=mapping, shard=None, records=len(messages)))
         for reason in reception.unreadable:
             self.report_failed(RecordUnreadable(reason))
@@ -184,6 +184,7 @@ class InFlight:
             await self.release(receive_id, items, started=False)
             return
         self.tracker.hold(receive_id, items)
+        self._count()
         self.capacity.held = self.tracker.interventions.held_batches
         self.taken.set()
 
@@ -234,11 +235,17 @@ class InFlight:
         if self._settlements == self.tracker.settlements:
             return
         self._settlements = self.tracker.settlements
-        self.polls.memory.hold(self.tracker.visibility.held_bytes)
+        self._count()
         if self._watched:
             self._watched = False
             moved, self._moved = self._moved, asyncio.Event()
             moved.set()
+
+    def _count(self) -> None:
+        """Counts what the messages take. What paused groups hold is not settled before an operator ends the pause."""
+        tracker = self.tracker
+        held = tracker.interventions.held_messages
+        self.polls.memory.hold(tracker.visibility.held_bytes, starving=0 < held == len(tracker))
 
     def _emit_released(self, messages: int) -> None:
         if messages:

@@ -1,6 +1,7 @@
 """The bytes of a daemon are shared: in turn, never more than there are but for small units, and nobody waits for ever."""
 
 from dataclasses import dataclass, field
+from math import inf
 from random import Random
 
 import pytest
@@ -97,6 +98,21 @@ def test_a_call_that_does_not_wait_leaves_its_account_its_turn() -> None:
     budget.give_back(budget.want(first, least=4 * MB, most=4 * MB, now=NOW))
     budget.hold(full, 57 * MB)
     assert (waiting.granted, other.granted) == (4 * MB, None)
+
+
+def test_who_uses_more_than_its_part_and_needs_more_than_is_free_holds_up_nobody() -> None:
+    budget = ByteBudget(64 * MB)
+    large, small, full, _ = (budget.open() for _ in range(4))
+    budget.hold(large, 24 * MB)
+    budget.hold(full, 39 * MB)
+    wanted = budget.want(large, least=3 * MB, most=3 * MB, now=NOW, patience=Patience())
+    budget.hold(small, 17 * MB)
+    other = budget.want(small, least=UNIT_BYTES, most=UNIT_BYTES, now=NOW, patience=Patience())
+    budget.hold(full, 20 * MB)
+    assert budget.pressing_at(other) == inf, "it would wait until something is settled"
+    assert (wanted.granted, other.granted) == (None, UNIT_BYTES)
+    budget.hold(large, MB)
+    assert wanted.granted == 3 * MB
 
 
 @pytest.mark.parametrize("answer", [False, True])

@@ -119,12 +119,16 @@ def test_contents_are_held_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(interventions, "HELD_BYTES_MAX", item("1", body="x" * 500).bytes_max + 10)
     asked = QueueInterventions()
     asked.pause([pause("a"), pause("b")])
-    asked.hold(1, [item("1", body="x" * 500)])
-    asked.hold(2, [item("2", group="b", body="x" * 500)])
+    assert asked.hold(1, [item("1", body="x" * 500)]) == set()
+    assert asked.hold(2, [item("2", group="b", body="x" * 500)]) == {"2"}
+    assert asked.held_messages == 2
     whole, bare = asked.give_up()
     assert (whole.whole, bare.whole) == (True, False)
     assert bare.items[0].message.body is None
     asked.hold(3, [item("3", body="x" * 500)])
+    assert asked.hold(3, [item("4", body="x" * 500)]) == {"3", "4"}, "those of one receive run together"
+    assert [each.message.body for each in asked.give_up()[0].items] == [None, None]
+    asked.hold(4, [item("5", body="x" * 500)])
     assert asked.give_up()[0].whole, "the room is free again"
 
 

@@ -23,6 +23,7 @@ from poller.runtime.queues.in_flight import RELEASE_S_MAX
 from poller.runtime.queues.operations import redriving as queue_redriving
 from poller.runtime.queues.operations.redriving import DeadLetters, opened_letters
 from poller.runtime.stopping import Stop
+from tests.hostile_texts import HOSTILE, fit
 from tests.runtime.queues.queue_fakes import (
     FIFO,
     Handler,
@@ -448,5 +449,35 @@ def test_a_dry_run_keeps_few_lines_and_no_contents_however_much_it_may_read() ->
             assert isinstance(place.notices, DeadLetters)
             with pytest.raises(KeyError):
                 place.notices.message(StoredNotice("message-000001", b""))
+
+    run_virtual(main())
+
+
+class Named(Service):
+    """A queue of another service than AWS, whose messages have any ids and groups."""
+
+    text = ""
+
+    async def receive(self, *, messages_max: int, wait_s: float) -> Sequence[Message]:
+        """As the fake."""
+        found = await super().receive(messages_max=messages_max, wait_s=wait_s)
+        return [msgspec.structs.replace(each, message_id=self.text, group=self.text) for each in found]
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_a_dry_run_shows_ids_and_groups_in_a_line_that_can_be_stored_and_printed(text: str) -> None:
+    async def main() -> None:
+        letters, own = Named(fifo().queue), fifo()
+        letters.text = text
+        letters.send(1, group="a")
+        own.queue.facts = replace(own.queue.facts, dead_letter_arn=LETTERS)
+        context = parts(own, function_of(Handler()), plan(own))
+        async with opened_letters(
+            context, LETTERS, lambda *_, **__: nullcontext(letters), hold_s=60, look=True
+        ) as place:
+            (notice,) = await place.notices.read(notices_max=1)
+            line = place.redrivable.look(notice)
+        assert fit(line)
+        assert len(line) < 2 * queue_redriving.NAME_CHARS_MAX + 100
 
     run_virtual(main())

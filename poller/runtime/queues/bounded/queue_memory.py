@@ -84,9 +84,9 @@ class QueueMemory:
         room = self._account.room_now(least=self._seen.one, most=self._most(messages_max))
         return None if room is None else ReceiveRoom(self._seen, room)
 
-    def hold(self, size: int) -> None:
-        """Says how many bytes the messages in flight take."""
-        self._account.hold(size)
+    def hold(self, size: int, *, starving: bool = False) -> None:
+        """Says how many bytes the messages in flight take. `starving`: none of them can be settled before others are received."""
+        self._account.hold(size, starving=starving)
 
     def close(self) -> None:
         """The mapping has ended."""

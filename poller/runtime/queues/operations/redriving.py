@@ -28,6 +28,8 @@ from poller.runtime.stopping import Stop
 ORIGIN = "DeadLetterQueueSourceArn"
 """The attribute by which SQS says from which queue it moved a message."""
 ORIGIN_CHARS_MAX = 200
+NAME_CHARS_MAX = 128
+"""Of an id or a message group that is shown. SQS has no longer groups."""
 WAIT_S = 1.0
 RECEIVES_MAX = 100
 """Receives of one read, after which its caller looks whether it shall stop."""
@@ -141,8 +143,11 @@ class QueueRedrive:
     def look(self, stored: StoredNotice) -> str:
         """What a redrive of this message would call, for people; raises NoticeRefused."""
         message = self._readable(stored)
-        group = f" of group {message.group}" if message.group is not None else ""
-        return f"message {message.message_id}{group}, received {number_of(message.receives, 'time')}"
+        named = line_of(message.message_id, chars_max=NAME_CHARS_MAX)
+        group = (
+            "" if message.group is None else f" of group {line_of(message.group, chars_max=NAME_CHARS_MAX)}"
+        )
+        return f"message {named}{group}, received {number_of(message.receives, 'time')}"
 
     async def again(self, stored: StoredNotice, source: NoticeSource, stop: Stop) -> Called | None:
         """Calls the function with a message. None: a stop came before the call. Raises NoticeRefused."""
