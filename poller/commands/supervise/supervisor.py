@@ -158,7 +158,9 @@ class Supervisor:
             if self._front is slot:
                 self._front = None
         self._tell()
-        return status
+        # A process whose interpreter was still starting had no handler for the signal yet, and had begun nothing.
+        unstarted = self._stopping.is_set() and not child.begun and status == -signal.SIGTERM
+        return 0 if unstarted else status
 
     async def _hear(self, slot: Slot, child: Child) -> None:
         try:
