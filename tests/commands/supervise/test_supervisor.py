@@ -10,7 +10,7 @@ from pathlib import Path
 from poller.commands.run.ending import LAST_RESORT_S
 from poller.commands.supervise.children import Child, Slot, start_child
 from poller.commands.supervise.place import ProcessPlace
-from poller.commands.supervise.supervisor import LATE_S, Supervisor
+from poller.commands.supervise.supervisor import LATE_S, ProcessSupervisor
 
 PROCESS = """
 import json, os, signal, socket, sys
@@ -34,7 +34,7 @@ for line in link.makefile("rb"):
 """
 
 
-def _supervisor(folder: Path, *, grace_s: float = 30.0) -> Supervisor:
+def _supervisor(folder: Path, *, grace_s: float = 30.0) -> ProcessSupervisor:
     command = [sys.executable, "-I", "-c", f"import os; os.chdir({str(folder)!r})\n{PROCESS}"]
 
     async def start(slot: Slot) -> Child:
@@ -43,7 +43,7 @@ def _supervisor(folder: Path, *, grace_s: float = 30.0) -> Supervisor:
         )
         return await start_child(command, place)
 
-    return Supervisor(start, ["w-0", "w-1"], grace_s=grace_s, rng=random.Random(1))
+    return ProcessSupervisor(start, ["w-0", "w-1"], grace_s=grace_s, rng=random.Random(1))
 
 
 def _heard(folder: Path, index: int, kind: str) -> list[dict[str, object]]:
