@@ -13,7 +13,7 @@ from aiohttp import web
 
 from adapters.control.processes.merging import merged, page_of_states
 from adapters.control.v1_api import Probes, probe_answer, probed
-from poller.domain.supervision.processes import ProcessAnswer, Processes, Question
+from poller.domain.supervision.processes import ProcessAnswer, Processes, ProcessQuestion
 from poller.domain.untrusted.rendering import as_json
 from poller.loop_turns import LoopTurns
 
@@ -29,22 +29,24 @@ class ProcessProbes:
         self._processes = processes
         self._turns = LoopTurns()
         self._scraped = asyncio.Lock()
-        processes.answer_with({Question.METRICS: self._own_page, Question.HEALTH: self._own_health})
+        processes.answer_with(
+            {ProcessQuestion.METRICS: self._own_page, ProcessQuestion.HEALTH: self._own_health}
+        )
 
     async def health(self, _request: web.Request) -> web.Response:
-        """Answers whether all processes that run are alive."""
+        """ProcessAnswers whether all processes that run are alive."""
         body = await self._health()
         return probe_answer(body, good=body["alive"])
 
     async def readiness(self, _request: web.Request) -> web.Response:
-        """Answers whether all processes run and are ready."""
+        """ProcessAnswers whether all processes run and are ready."""
         body = await self._health()
         return probe_answer(body, good=body["ready"])
 
     async def metrics(self, _request: web.Request) -> web.Response:
-        """Answers with the metrics of all processes."""
+        """ProcessAnswers with the metrics of all processes."""
         async with self._scraped:
-            others = await self._processes.ask(Question.METRICS)
+            others = await self._processes.ask(ProcessQuestion.METRICS)
             own, content_type = await self._own.page()
             pages = sorted([ProcessAnswer(self._processes.index, own), *others], key=lambda each: each.index)
             body = await self._turns.slices(merged(pages))
@@ -53,7 +55,7 @@ class ProcessProbes:
 
     async def _health(self) -> dict[str, Any]:
         """Returns what probes answer, over all processes. Lines of one process name it."""
-        others = await self._processes.ask(Question.HEALTH)
+        others = await self._processes.ask(ProcessQuestion.HEALTH)
         found = {each.index: json.loads(each.body) for each in others}
         found[self._processes.index] = json.loads(await self._own_health())
         states = self._processes.states()

@@ -16,7 +16,7 @@ from poller.commands.shared import control_settings, environment, observer_setti
 from poller.commands.supervise.children import Child, Slot, same_command, start_child
 from poller.commands.supervise.place import NAME_CHARS_MAX, ProcessPlace, settings_of_process, worker_of
 from poller.commands.supervise.processors import processors
-from poller.commands.supervise.supervisor import Supervisor
+from poller.commands.supervise.supervisor import ProcessSupervisor
 from poller.config.field_types import store_name
 from poller.config.settings import Settings
 from poller.domain.errors import InvalidConfiguration
@@ -98,7 +98,7 @@ async def _supervise(
         async def start(slot: Slot) -> Child:
             return await start_child(command, _place(slot.index, processes, slot.worker, bound.descriptor))
 
-        supervisor = Supervisor(
+        supervisor = ProcessSupervisor(
             start,
             [worker_of(base, index) for index in range(processes)],
             grace_s=settings.tuning.grace_s,
@@ -120,7 +120,7 @@ def _place(index: int, processes: int, worker: str, listening: int = -1) -> Proc
 
 
 @contextmanager
-def _signals(supervisor: Supervisor) -> Iterator[None]:
+def _signals(supervisor: ProcessSupervisor) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     for each in SIGNALS:
         loop.add_signal_handler(each, supervisor.on_signal, each.name)

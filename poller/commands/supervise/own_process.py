@@ -15,9 +15,9 @@ from poller.commands.run.signals import Stopping
 from poller.commands.supervise.frames import HEAD_BYTES_MAX, BrokenFrame, Frame, frames
 from poller.commands.supervise.place import ProcessPlace
 from poller.domain.records import WorkerId
-from poller.domain.supervision.processes import Answers, ProcessAnswer, ProcessState, Question
+from poller.domain.supervision.processes import ProcessAnswer, ProcessAnswers, ProcessQuestion, ProcessState
 
-ANSWER_S = {Question.HEALTH: 2.0, Question.METRICS: 6.0}
+ANSWER_S = {ProcessQuestion.HEALTH: 2.0, ProcessQuestion.METRICS: 6.0}
 """How long the answers of the others are awaited."""
 ASKED_MAX = 16
 """Questions that wait for their answer. Further ones are not answered; the front does without."""
@@ -55,7 +55,7 @@ class OwnProcess:
         self._writer: asyncio.StreamWriter | None = None
         self._states: tuple[ProcessState, ...] = ()
         self._front = asyncio.Event()
-        self._answers: Answers = {}
+        self._answers: ProcessAnswers = {}
         self._asked: dict[int, _Asked] = {}
         self._questions: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue(ASKED_MAX)
         self._numbers = count()
@@ -73,15 +73,15 @@ class OwnProcess:
         """One line for each process that does not run."""
         return [f"process {each.index}: {each.ended}" for each in self._states if each.ended]
 
-    def answer_with(self, answers: Answers) -> None:
-        """Answers questions of the front in this way from now on."""
+    def answer_with(self, answers: ProcessAnswers) -> None:
+        """ProcessAnswers questions of the front in this way from now on."""
         self._answers = answers
 
     async def front(self) -> None:
         """Returns when this process serves the port."""
         await self._front.wait()
 
-    async def ask(self, question: Question) -> Sequence[ProcessAnswer]:
+    async def ask(self, question: ProcessQuestion) -> Sequence[ProcessAnswer]:
         """Asks all other processes that have begun; those that do not answer in time are missing."""
         others = {each.index for each in self._states if each.begun} - {self.index}
         if not others or self._writer is None:

@@ -83,6 +83,6 @@ def stay_with_supervisor(place: ProcessPlace) -> None:
         # A function's processes must not have them.
         os.set_inheritable(descriptor, False)
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM.value, 0, 0, 0)
     if os.getppid() != place.supervisor:
         os._exit(0)

@@ -33,14 +33,14 @@ CUT_SHORT_S_MAX = 15.0
 """How long a process may take to end after a second signal."""
 LOOK_S = 0.2
 
-type Start = Callable[[Slot], Awaitable[Child]]
+type StartProcess = Callable[[Slot], Awaitable[Child]]
 """Starts the process of a slot; raises OSError."""
 
 
-class Supervisor:
+class ProcessSupervisor:
     """The processes of one daemon. `grace_s` is how long running invocations may take after a stop."""
 
-    def __init__(self, start: Start, workers: Sequence[str], *, grace_s: float, rng: Chance) -> None:
+    def __init__(self, start: StartProcess, workers: Sequence[str], *, grace_s: float, rng: Chance) -> None:
         self._start = start
         self._grace_s = grace_s
         self._rng = rng
@@ -158,7 +158,9 @@ class Supervisor:
             if self._front is slot:
                 self._front = None
         self._tell()
-        return status
+        # A process whose interpreter was still starting had no handler for the signal yet, and had begun nothing.
+        unstarted = self._stopping.is_set() and not child.begun and status == -signal.SIGTERM
+        return 0 if unstarted else status
 
     async def _hear(self, slot: Slot, child: Child) -> None:
         try:

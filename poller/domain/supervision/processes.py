@@ -12,7 +12,7 @@ from typing import Protocol
 from poller.domain.records import WorkerId
 
 
-class Question(StrEnum):
+class ProcessQuestion(StrEnum):
     """What a process can be asked."""
 
     METRICS = "metrics"
@@ -45,7 +45,7 @@ class ProcessAnswer:
     body: bytes
 
 
-type Answers = Mapping[Question, Callable[[], Awaitable[bytes]]]
+type ProcessAnswers = Mapping[ProcessQuestion, Callable[[], Awaitable[bytes]]]
 """How this process answers the questions of the front."""
 
 
@@ -61,11 +61,11 @@ class Processes(Protocol):
         """All processes, by index."""
         ...
 
-    def answer_with(self, answers: Answers) -> None:
-        """Answers questions of the front in this way from now on."""
+    def answer_with(self, answers: ProcessAnswers) -> None:
+        """ProcessAnswers questions of the front in this way from now on."""
         ...
 
-    async def ask(self, question: Question) -> Sequence[ProcessAnswer]:
+    async def ask(self, question: ProcessQuestion) -> Sequence[ProcessAnswer]:
         """Asks all other processes that have begun. Those that do not answer in time are missing in the result."""
         ...
 

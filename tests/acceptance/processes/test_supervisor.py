@@ -79,7 +79,7 @@ def test_a_wrong_configuration_is_told_once(tmp_path: Path) -> None:
     with supervised(tmp_path, **_mapping("no_module:take")) as daemon:
         assert daemon.ended(within_s=READY_S_MAX) == 2
     text = daemon.running.log.read_text()
-    assert text.count("no_module") == 1, text
+    assert text.count("no_module:take") == 1, text
 
 
 def test_an_error_that_only_a_started_process_can_find_is_told_once(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from adapters.control.server import inherited, listening, open_server
 from adapters.control.settings import ServerSettings
 from poller.config.field_types import Address
 from poller.domain.records import WorkerId
-from poller.domain.supervision.processes import Answers, ProcessAnswer, ProcessState, Question
+from poller.domain.supervision.processes import ProcessAnswer, ProcessAnswers, ProcessQuestion, ProcessState
 from poller.plugins import Environment
 from poller.testing.telemetry_events import SetClock
 from tests.adapters.control.serving import STATUS, Page, Running, Setting, View, serving
@@ -32,18 +32,18 @@ class Others:
     known: list[ProcessState] = field(default_factory=lambda: [_running(0), _running(1)])
     health: dict[int, dict[str, Any]] = field(default_factory=lambda: {1: FINE})
     pages: dict[int, bytes] = field(default_factory=lambda: {1: b"# HELP a b\n# TYPE a gauge\na 2\n"})
-    answers: Answers = field(default_factory=dict)
+    answers: ProcessAnswers = field(default_factory=dict)
     index: int = 0
     is_front: asyncio.Event = field(default_factory=asyncio.Event)
 
     def states(self) -> Sequence[ProcessState]:
         return self.known
 
-    def answer_with(self, answers: Answers) -> None:
+    def answer_with(self, answers: ProcessAnswers) -> None:
         self.answers = answers
 
-    async def ask(self, question: Question) -> Sequence[ProcessAnswer]:
-        if question is Question.HEALTH:
+    async def ask(self, question: ProcessQuestion) -> Sequence[ProcessAnswer]:
+        if question is ProcessQuestion.HEALTH:
             return [ProcessAnswer(index, json.dumps(body).encode()) for index, body in self.health.items()]
         return [ProcessAnswer(index, page) for index, page in self.pages.items()]
 
@@ -109,8 +109,8 @@ def test_a_process_that_is_not_the_front_answers_the_front_as_it_would_answer_pr
 
     async def use(_: Running) -> tuple[bytes, bytes]:
         return (
-            await others.answers[Question.HEALTH](),
-            await others.answers[Question.METRICS](),
+            await others.answers[ProcessQuestion.HEALTH](),
+            await others.answers[ProcessQuestion.METRICS](),
         )
 
     others.is_front.set()
