@@ -41,7 +41,7 @@ _ITERATOR = re.compile(rb'"ShardIterator": ?"(\d+):(\d+)')
 _LIMIT = re.compile(rb'"Limit": ?(\d+)')
 _ASKED = re.compile(rb'"MaxNumberOfMessages": ?(\d+)')
 _SHARD = re.compile(rb'"ShardId": ?"shardId-0*(\d+)')
-_RECEIPT = re.compile(rb'"Id": ?"(\w+)"')
+_RECEIPT = re.compile(rb'"Id": ?"([\w-]+)"')
 _HEAD = (
     b"HTTP/1.1 200 OK\r\nx-amzn-RequestId: 00000000-0000-4000-8000-000000000000\r\n"
     b"Content-Type: application/x-amz-json-1.1\r\nContent-Length: %d\r\n\r\n"

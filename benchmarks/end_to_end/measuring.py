@@ -43,7 +43,7 @@ class Verdict:
     ratio: float
     least: float
     most: float
-    target: float
+    target: float | None
 
 
 async def turn(subject: Contender, others: list[Contender], seconds: float) -> Used:
@@ -144,8 +144,13 @@ def table(rows: list[Row], verdicts: list[Verdict]) -> str:
     ]
     lines.append("")
     lines += [
-        f"{each.case:22s} daemon / bare {each.ratio:6.2f} ({each.least:.2f} to {each.most:.2f})   target {each.target:4.2f}   "
-        f"{'reached' if each.ratio >= each.target else 'missed'}"
+        f"{each.case:22s} daemon / bare {each.ratio:6.2f} ({each.least:.2f} to {each.most:.2f})"
+        f"{judged(each.ratio, each.target)}"
         for each in verdicts
     ]
     return "\n".join(lines)
+
+
+def judged(ratio: float, target: float | None) -> str:
+    """Whether an aim is reached, where there is one."""
+    return "" if target is None else f"   target {target:.2f} {'reached' if ratio >= target else 'missed'}"
