@@ -67,6 +67,14 @@ LARGE_BYTES = 1024 * 1024
 LATER_MAX = 4
 """Answers that one connection waits for; a client has one request on the way."""
 
+_SUMMARY = {
+    "StreamName": "orders",
+    "StreamARN": "arn:aws:kinesis:eu-west-1:111122223333:stream/orders",
+    "StreamStatus": "ACTIVE",
+    "StreamCreationTimestamp": 1767225600.0,
+    "RetentionPeriodHours": 24,
+}
+
 type Parts = tuple[bytes, ...]
 type Answered = Parts | Awaitable[Parts] | AsyncIterator[bytes]
 """An answer, now or later, or the pieces of one that goes on."""
@@ -87,7 +95,7 @@ class Streams:
             b"ListShards": self._list,
             b"DescribeStream": self._describe,
             b"DescribeStreamSummary": lambda _: (
-                b'{"StreamDescriptionSummary":{"RetentionPeriodHours":24}}',
+                json.dumps({"StreamDescriptionSummary": _SUMMARY}).encode(),
             ),
             b"GetShardIterator": self._iterator,
             b"GetRecords": self._records,
@@ -155,7 +163,9 @@ class Queues:
 
     def answers(self) -> dict[bytes, Answer]:
         """By operation."""
-        attributes = {"VisibilityTimeout": "300"} | ({"FifoQueue": "true"} if self._fifo else {})
+        attributes = {"VisibilityTimeout": "300", "ApproximateNumberOfMessages": "1000"} | (
+            {"FifoQueue": "true"} if self._fifo else {}
+        )
         described = (json.dumps({"Attributes": attributes}).encode(),)
         found = (b'{"QueueUrl":"http://127.0.0.1/111122223333/orders"}',)
         return {

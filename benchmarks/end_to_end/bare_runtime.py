@@ -44,7 +44,10 @@ class BareRuntime:
 
     def answered(self, number: int) -> None:
         """A process has taken its event."""
-        self._answers.pop(number).set_result(None)
+        answer = self._answers.pop(number)
+        # At the end of the loop nobody waits for it any more.
+        if not answer.done():
+            answer.set_result(None)
 
     def _give(self) -> None:
         while self._idle and self._events:

@@ -15,7 +15,7 @@ FIFO_SIZE_MAX = 10
 SHARDS = 32
 """A shard is read at most 4.4 times a second, so these have room for 140,000 records a second."""
 POLLERS = 10
-PROCESSES = 4
+PROCESSES = 8
 TO_BARE = 0.7
 TO_RUNTIME = 1 / 1.3
 """The aim for `process`: at most 1.3 times what awslambdaric costs behind a driver that does no more than it must."""
