@@ -20,7 +20,8 @@ from adapters.demo.processes import free_port
 from benchmarks.loops import QUEUE_ARN, STREAM_ARN, TABLE_ARN
 from benchmarks.signed_calls import REGION
 
-READY_S_MAX = 60.0
+READY_S_MAX = 180.0
+"""On a machine that others use too, a start may take long."""
 END_S_MAX = 20.0
 LOOK_S = 0.05
 TAIL_CHARS = 4_000
@@ -289,6 +290,14 @@ def cpu_s(pid: int) -> float:
     """CPU seconds that a process has used so far, all its threads."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+
+
+def exact_cpu_s(pid: int) -> float:
+    """The same to the microsecond, without threads that have ended."""
+    spent_ns = 0
+    for each in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        spent_ns += int(each.read_text().split()[0])
+    return spent_ns / 1e9
 
 
 def peak_mb(pid: int) -> float:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from benchmarks.end_to_end.cases import SHARDS, Case, function
-from benchmarks.subjects import STREAMS, Cores, Daemon, Loop, counting, cpu_s, daemon, get
+from benchmarks.subjects import STREAMS, Cores, Daemon, Loop, counting, daemon, exact_cpu_s, get
 
 METRICS = ("poller_records_processed_total", "poller_invocations_total")
 
@@ -86,8 +86,9 @@ class BareProcess:
 
 def used(pid: int, records: float, batches: float) -> Used:
     """With the CPU time of the process and of all that it started."""
-    children_s = sum(cpu_s(each) for each in descendants(pid))
-    return Used(records, batches, cpu_s(pid), children_s, time.perf_counter())
+    # Short turns need exact times: /proc/PID/stat counts hundredths of a second.
+    children_s = sum(exact_cpu_s(each) for each in descendants(pid))
+    return Used(records, batches, exact_cpu_s(pid), children_s, time.perf_counter())
 
 
 def descendants(pid: int) -> list[int]:

@@ -60,7 +60,7 @@ def tables(cores: Cores) -> Iterator[str]:
     with (
         cores.children_on(cores.stub),
         subprocess.Popen(
-            [*command, "--port", str(port), "--createTableMs", "10"], stdout=subprocess.DEVNULL
+            [*command, "--port", str(port), "--createTableMs", "0"], stdout=subprocess.DEVNULL
         ) as it,
     ):
         try:
