@@ -74,18 +74,19 @@ async def measured(case: Case, cores: Cores, *, rounds: int, seconds: float) -> 
             subjects: dict[str, Contender] = {"daemon": ours, "bare": bare}
             warm_s = WARM_CHILDREN_S if case.invoker in CHILDREN else WARM_S
             for name in subjects:
-                await turn(*_against(name, subjects), warm_s)
+                await turn(*against(name, subjects), warm_s)
             turns: dict[str, list[Used]] = {name: [] for name in subjects}
             for number in range(rounds):
                 # Who begins changes, so that a machine that gets slower harms none of them.
                 for name in sorted(subjects, reverse=number % 2 == 0):
-                    turns[name].append(await turn(*_against(name, subjects), seconds))
+                    turns[name].append(await turn(*against(name, subjects), seconds))
         for name, each in turns.items():
             assert all(one.batches > 0 for one in each), f"{case.name}: the {name} did nothing in a turn"
         return turns
 
 
-def _against(name: str, subjects: dict[str, Contender]) -> tuple[Contender, list[Contender]]:
+def against(name: str, subjects: dict[str, Contender]) -> tuple[Contender, list[Contender]]:
+    """The subject of this name, and the others."""
     return subjects[name], [each for other, each in subjects.items() if other != name]
 
 

@@ -11,7 +11,7 @@ from signal import SIGCONT, SIGSTOP
 
 from adapters.demo.processes import free_port
 from benchmarks.end_to_end.cases import SHARDS, Case
-from benchmarks.end_to_end.measuring import judged, turn
+from benchmarks.end_to_end.measuring import against, judged, turn
 from benchmarks.end_to_end.subjects import BareProcess, Contender, Used, our_daemon, signalled
 from benchmarks.peers.cases import PEERS, ROOT, Peer, node
 from benchmarks.subjects import Cores, counting, stub
@@ -19,6 +19,8 @@ from benchmarks.subjects import Cores, counting, stub
 ROUNDS = 3
 SECONDS = 2.0
 WARM_S = 4.0
+WARM_TURNS_MAX = 30
+"""Some take leases one by one at first."""
 BATCHES = {"kinesis": 100, "sqs": 10}
 """Lambda's default batch sizes."""
 
@@ -96,17 +98,23 @@ async def measured(kind: str, cores: Cores, *, rounds: int, seconds: float) -> d
                     signalled(each.pid, SIGSTOP)
                 words = [url, state] if peer.tables else [url]
                 subjects[peer.name] = await stack.enter_async_context(driven(peer, cores, words))
+            for name in subjects:
+                await _warmed(name, subjects)
             turns: dict[str, list[Used]] = {name: [] for name in subjects}
-            for number in range(rounds + 1):
+            for number in range(rounds):
                 for name in sorted(subjects, reverse=number % 2 == 0):
-                    others = [each for other, each in subjects.items() if other != name]
-                    taken = await turn(subjects[name], others, seconds if number else WARM_S)
-                    # The first round is for starting and for warming up.
-                    if number:
-                        turns[name].append(taken)
+                    turns[name].append(await turn(*against(name, subjects), seconds))
     for name, each in turns.items():
         assert all(one.records > 0 for one in each), f"{name} did nothing in a turn"
     return turns
+
+
+async def _warmed(name: str, subjects: dict[str, Contender]) -> None:
+    """Runs a subject until it takes records."""
+    for _ in range(WARM_TURNS_MAX):
+        if (await turn(*against(name, subjects), WARM_S)).records:
+            return
+    raise AssertionError(f"{name} takes no records")
 
 
 def cost_us(turn_of: Used) -> float:
