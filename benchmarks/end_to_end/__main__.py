@@ -32,18 +32,8 @@ def main() -> None:
     if late:
         print(f"\n{lateness.table(late)}")
     if given.json:
-        given.json.write_text(json.dumps(document(rows, verdicts, late), indent=2) + "\n")
-
-
-def document(
-    rows: list[measuring.Row], verdicts: list[measuring.Verdict], late: list[lateness.Row]
-) -> dict[str, object]:
-    """For comparison over time."""
-    return {
-        "rows": [asdict(row) for row in rows],
-        "ratios": [asdict(each) for each in verdicts],
-        "lateness": [asdict(row) for row in late],
-    }
+        figures = measuring.document(rows, verdicts) | {"lateness": [asdict(row) for row in late]}
+        given.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import signal
 import statistics
 import tempfile
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.end_to_end.cases import CHILDREN, SHARDS, Case
@@ -155,3 +155,8 @@ def table(rows: list[Row], verdicts: list[Verdict]) -> str:
 def judged(ratio: float, target: float | None) -> str:
     """Whether an aim is reached, where there is one."""
     return "" if target is None else f"   target {target:.2f} {'reached' if ratio >= target else 'missed'}"
+
+
+def document(rows: list[Row], verdicts: list[Verdict]) -> dict[str, object]:
+    """For comparison over time."""
+    return {"rows": [asdict(row) for row in rows], "ratios": [asdict(each) for each in verdicts]}

@@ -9,7 +9,6 @@ A function inside the daemon stands against a callback inside the peer.
 import argparse
 import asyncio
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.peers import measuring
@@ -28,8 +27,7 @@ def main() -> None:
     rows, verdicts = asyncio.run(measuring.run(rounds=given.rounds, seconds=given.seconds))
     print(measuring.table(rows, verdicts))
     if given.json:
-        figures = {"rows": [asdict(row) for row in rows], "ratios": [asdict(each) for each in verdicts]}
-        given.json.write_text(json.dumps(figures, indent=2) + "\n")
+        given.json.write_text(json.dumps(measuring.document(rows, verdicts), indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP
 
@@ -169,3 +169,8 @@ def table(rows: list[Row], verdicts: list[Verdict]) -> str:
         for each in verdicts
     ]
     return "\n".join(lines)
+
+
+def document(rows: list[Row], verdicts: list[Verdict]) -> dict[str, object]:
+    """For comparison over time."""
+    return {"rows": [asdict(row) for row in rows], "ratios": [asdict(each) for each in verdicts]}
