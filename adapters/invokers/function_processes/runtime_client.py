@@ -12,7 +12,12 @@ that is half sent cannot.
 import errno
 import sys
 import traceback
-from _signal import SIG_BLOCK, SIG_SETMASK, pthread_sigmask, valid_signals
+from _signal import (  # type: ignore[import-not-found]  # CPython's own, which has no stubs
+    SIG_BLOCK,
+    SIG_SETMASK,
+    pthread_sigmask,
+    valid_signals,
+)
 from _socket import IPPROTO_TCP, TCP_NODELAY
 from _socket import socket as kernel_socket
 from collections.abc import Collection, Mapping
