@@ -7,6 +7,7 @@ import asyncio
 import importlib
 import struct
 import sys
+from contextlib import suppress
 from subprocess import PIPE
 
 import orjson
@@ -47,4 +48,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # At the end of the loop nobody reads the last answer.
+    with suppress(BrokenPipeError):
+        main()

@@ -61,7 +61,7 @@ async def turn(subject: Contender, others: list[Contender], seconds: float) -> U
         found = (await subject.used()).since(before)
         if found.batches >= BATCHES_MIN:
             return found
-    raise AssertionError(f"{found.batches:g} batches in {found.at:.0f} s")
+    raise AssertionError(f"fewer than {BATCHES_MIN} batches in {TURN_PARTS_MAX * seconds:g} s")
 
 
 async def measured(case: Case, cores: Cores, *, rounds: int, seconds: float) -> dict[str, list[Used]]:
