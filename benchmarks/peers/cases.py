@@ -60,7 +60,7 @@ PEERS = (
         "sqs",
         "kombu_sqs.py",
         None,
-        "batches, concurrency within a process, extended visibility, partial failures, filters, metrics",
+        "batches, concurrency in one process, extended visibility, order of groups, filters",
     ),
 )
 
