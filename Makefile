@@ -89,9 +89,11 @@ lock: $(READY)  ## locks the requirements anew
 	  --generate-hashes --no-header --no-annotate --output-file requirements/dev.lock
 	$(UV) pip compile --quiet pyproject.toml --extra kubernetes --extra otel --extra postgresql --constraints requirements/dev.lock --universal --python-version 3.13 \
 	  --generate-hashes --no-header --no-annotate --output-file requirements/run.lock
+	$(UV) pip compile --quiet benchmarks/peers/requirements.in --universal --python-version 3.13 \
+	  --generate-hashes --no-header --no-annotate --output-file benchmarks/peers/requirements.lock
 
 include deploy/deploy.mk
 -include benchmarks/bench.mk
 
 clean:  ## removes what setup and the tests made
-	rm -rf .venv .venv-deploy dist .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/npm/node_modules
+	rm -rf .venv .venv-deploy .venv-peers dist .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/npm/node_modules benchmarks/peers/node_modules

@@ -18,11 +18,22 @@ async def nothing(_event: object, _context: object) -> None:
 
 async def timed(event: dict[str, Any], _context: object) -> None:
     """Notes for each record how long ago it was sent."""
-    _note(event, time.time())
+    note(event, Path(os.environ[LATENCIES]))
 
 
-def _note(event: dict[str, Any], now: float) -> None:
-    with Path(os.environ[LATENCIES]).open("a") as file:
+def nothing_at_once(_event: object, _context: object) -> None:
+    """Returns at once, for runtimes that have no event loop."""
+
+
+def timed_at_once(event: dict[str, Any], _context: object) -> None:
+    """Notes what `timed` does, for runtimes that have no event loop."""
+    note(event, Path(os.environ[LATENCIES]))
+
+
+def note(event: dict[str, Any], path: Path) -> None:
+    """Writes for each record how many seconds ago it was sent."""
+    now = time.time()
+    with path.open("a") as file:
         file.writelines(f"{now - sent}\n" for sent in _sent(event))
 
 

@@ -13,16 +13,11 @@ Prints the number of records so far on each SIGUSR1. Ends with SIGTERM.
 import argparse
 import asyncio
 import base64
-import hashlib
-import hmac
 import json
-import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
@@ -32,12 +27,12 @@ from aiobotocore.session import get_session
 from adapters.invokers.http import open_http
 from adapters.invokers.http_settings import HttpSettings
 from benchmarks.function import taken
+from benchmarks.signed_calls import REGION, SignedCalls
 from poller.clock import LoopClock
 from poller.domain.invocations import EncodedEvent, Invocation, Succeeded
 from poller.plugins import Environment
 from poller.ports import Invoker
 
-REGION = "eu-west-1"
 STREAM_ARN = f"arn:aws:kinesis:{REGION}:111122223333:stream/orders"
 TABLE_ARN = f"arn:aws:dynamodb:{REGION}:111122223333:table/orders/stream/2026-01-01T00:00:00.000"
 QUEUE_ARN = f"arn:aws:sqs:{REGION}:111122223333:orders"
@@ -53,7 +48,12 @@ type Work = Callable[[int, Count], Awaitable[None]]
 
 def kinesis_event(records: list[dict[str, Any]], shard: str, dumps: Dumps = orjson.dumps) -> bytes:
     """The event for these records of Kinesis; data is base64 text."""
-    event = [
+    return dumps({"Records": kinesis_records(records, shard)})
+
+
+def kinesis_records(records: list[dict[str, Any]], shard: str) -> list[dict[str, Any]]:
+    """These records of Kinesis as an event has them."""
+    return [
         {
             "kinesis": {
                 "kinesisSchemaVersion": "1.0",
@@ -72,7 +72,6 @@ def kinesis_event(records: list[dict[str, Any]], shard: str, dumps: Dumps = orjs
         }
         for each in records
     ]
-    return dumps({"Records": event})
 
 
 def dynamo_event(records: list[dict[str, Any]], dumps: Dumps = orjson.dumps) -> bytes:
@@ -82,7 +81,12 @@ def dynamo_event(records: list[dict[str, Any]], dumps: Dumps = orjson.dumps) -> 
 
 def queue_event(messages: list[dict[str, Any]], dumps: Dumps = orjson.dumps) -> bytes:
     """The event for these messages."""
-    event = [
+    return dumps({"Records": queue_records(messages)})
+
+
+def queue_records(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """These messages as an event has them."""
+    return [
         {
             "messageId": each["MessageId"],
             "receiptHandle": each["ReceiptHandle"],
@@ -96,7 +100,6 @@ def queue_event(messages: list[dict[str, Any]], dumps: Dumps = orjson.dumps) -> 
         }
         for each in messages
     ]
-    return dumps({"Records": event})
 
 
 def library_json(value: object) -> bytes:
@@ -133,20 +136,10 @@ class Plain:
         """Receives and deletes for ever."""
         url = (await self._client.get_queue_url(QueueName="orders"))["QueueUrl"]
         while True:
-            answer = await self._client.receive_message(
-                QueueUrl=url,
-                MaxNumberOfMessages=10,
-                WaitTimeSeconds=20,
-                MessageSystemAttributeNames=["All"],
-                MessageAttributeNames=["All"],
-            )
+            answer = await self._client.receive_message(**receive_request(url, 10))
             messages = answer["Messages"]
             taken(queue_event(messages, library_json))
-            entries = [
-                {"Id": str(place), "ReceiptHandle": each["ReceiptHandle"]}
-                for place, each in enumerate(messages)
-            ]
-            await self._client.delete_message_batch(QueueUrl=url, Entries=entries)
+            await self._client.delete_message_batch(**delete_request(url, messages))
             count[0] += len(messages)
 
     @property
@@ -184,12 +177,8 @@ class Bare:
 
     def __init__(self, kind: str, session: aiohttp.ClientSession, url: str) -> None:
         self._kind = kind
-        self._session = session
-        self._url = url
-        self._host = urlsplit(url).netloc
-        self._service = "dynamodb" if kind == "dynamodb" else SERVICES[kind]
+        self._calls = SignedCalls(session, url, "dynamodb" if kind == "dynamodb" else SERVICES[kind])
         self._target = TARGETS["sqs" if kind == "fifo" else kind]
-        self._key_of: tuple[str, bytes] = ("", b"")
 
     async def stream(self, number: int, count: Count) -> None:
         """Reads one shard for ever."""
@@ -208,56 +197,34 @@ class Bare:
     async def queue(self, _number: int, count: Count) -> None:
         """Receives and deletes for ever."""
         url = (await self._call("GetQueueUrl", {"QueueName": "orders"}))["QueueUrl"]
-        asked = {
-            "QueueUrl": url,
-            "MaxNumberOfMessages": 10,
-            "WaitTimeSeconds": 20,
-            "MessageSystemAttributeNames": ["All"],
-            "MessageAttributeNames": ["All"],
-        }
+        asked = receive_request(url, 10)
         while True:
             messages = (await self._call("ReceiveMessage", asked))["Messages"]
             taken(queue_event(messages))
-            entries = [
-                {"Id": str(place), "ReceiptHandle": each["ReceiptHandle"]}
-                for place, each in enumerate(messages)
-            ]
-            await self._call("DeleteMessageBatch", {"QueueUrl": url, "Entries": entries})
+            await self._call("DeleteMessageBatch", delete_request(url, messages))
             count[0] += len(messages)
 
     async def _call(self, operation: str, parameters: dict[str, Any]) -> Any:
-        body = orjson.dumps(parameters)
-        headers = self._signed(f"{self._target}.{operation}", body)
-        async with self._session.post(self._url, data=body, headers=headers) as response:
-            assert response.status == 200
-            return orjson.loads(await response.read())
+        return await self._calls.call(f"{self._target}.{operation}", parameters)
 
-    def _signed(self, target: str, body: bytes) -> dict[str, str]:
-        moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        day = moment[:8]
-        canonical = (
-            f"POST\n/\n\nhost:{self._host}\nx-amz-date:{moment}\nx-amz-target:{target}\n\n"
-            f"host;x-amz-date;x-amz-target\n{hashlib.sha256(body).hexdigest()}"
-        )
-        scope = f"{day}/{REGION}/{self._service}/aws4_request"
-        digest = hashlib.sha256(canonical.encode()).hexdigest()
-        text = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{digest}"
-        signature = hmac.digest(self._key(day), text.encode(), "sha256").hex()
-        return {
-            "Content-Type": "application/x-amz-json-1.1",
-            "X-Amz-Date": moment,
-            "X-Amz-Target": target,
-            "Authorization": f"AWS4-HMAC-SHA256 Credential={os.environ['AWS_ACCESS_KEY_ID']}/{scope}, "
-            f"SignedHeaders=host;x-amz-date;x-amz-target, Signature={signature}",
-        }
 
-    def _key(self, day: str) -> bytes:
-        if self._key_of[0] != day:
-            key = ("AWS4" + os.environ["AWS_SECRET_ACCESS_KEY"]).encode()
-            for part in (day, REGION, self._service, "aws4_request"):
-                key = hmac.digest(key, part.encode(), "sha256")
-            self._key_of = (day, key)
-        return self._key_of[1]
+def receive_request(url: str, messages_max: int) -> dict[str, Any]:
+    """The parameters of a long poll that asks for all attributes."""
+    return {
+        "QueueUrl": url,
+        "MaxNumberOfMessages": messages_max,
+        "WaitTimeSeconds": 20,
+        "MessageSystemAttributeNames": ["All"],
+        "MessageAttributeNames": ["All"],
+    }
+
+
+def delete_request(url: str, messages: list[dict[str, Any]]) -> dict[str, Any]:
+    """The parameters of DeleteMessageBatch for these messages, ten at most."""
+    entries = [
+        {"Id": str(place), "ReceiptHandle": each["ReceiptHandle"]} for place, each in enumerate(messages)
+    ]
+    return {"QueueUrl": url, "Entries": entries}
 
 
 async def posts(session: aiohttp.ClientSession, url: str, count: Count) -> None:
@@ -325,7 +292,7 @@ async def run(subject: str, kind: str, url: str, workers: int) -> None:
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     assert task is not None
-    loop.add_signal_handler(signal.SIGUSR1, lambda: print(json.dumps(count[0]), flush=True))
+    loop.add_signal_handler(signal.SIGUSR1, lambda: print(json.dumps(count), flush=True))
     loop.add_signal_handler(signal.SIGTERM, task.cancel)
     async with worker(subject, kind, url) as work, asyncio.TaskGroup() as group:
         print("ready", flush=True)

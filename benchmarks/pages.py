@@ -6,6 +6,7 @@ may have the same id.
 """
 
 import base64
+import hashlib
 import json
 import random
 import time
@@ -113,10 +114,10 @@ def _page(records: "object") -> Page:
     return Page(b"%b%b]}" % (_OPEN, b",".join(listed)), len(listed), ends)
 
 
-def messages_template(*, fifo: bool) -> bytes:
+def messages_template(*, fifo: bool, messages: int = MESSAGES) -> bytes:
     """A ReceiveMessage answer whose ids, receipts, groups and sequence numbers hold %(n)012d."""
     texts = payloads(3, "alarm")
-    made = [_message(place, texts[place], fifo=fifo) for place in range(MESSAGES)]
+    made = [_message(place, texts[place], fifo=fifo) for place in range(messages)]
     return (
         json.dumps({"Messages": made}, separators=(",", ":"))
         .replace("%", "%%")
@@ -141,7 +142,7 @@ def _message(place: int, body: str, *, fifo: bool) -> dict[str, object]:
     return {
         "MessageId": f"0000000{place}-0000-4000-8000-@NUMBER@@@@@",
         "ReceiptHandle": f"AQEB{'x' * 180}-{place}-@NUMBER@@@@@",
-        "MD5OfBody": "d41d8cd98f00b204e9800998ecf8427e",
+        "MD5OfBody": hashlib.md5(body.encode(), usedforsecurity=False).hexdigest(),
         "Body": body,
         "Attributes": attributes,
     }

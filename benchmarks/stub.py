@@ -5,7 +5,8 @@
 
 Prints its port on the first line of stdout, then serves until its standard input closes. Shards, the only state, are
 in the read tokens; messages are numbered. A POST to /open or /close lets streams have records, or not, so that a
-subject can take its shards in peace. `limited-kinesis` refuses reads beyond AWS's limit, and counts on /counts. Any other path but / is a function that answers {}.
+subject can take its shards in peace. `limited-kinesis` refuses reads beyond AWS's limit, and counts on /counts. Any other path but / is a function that answers {};
+with `--notes` it notes how long its records were on the way.
 """
 
 import argparse
@@ -16,11 +17,13 @@ import re
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import cast
 
 import uvloop
 
 from benchmarks.crowd.sources import CrowdedQueues, CrowdedStreams
+from benchmarks.function import note
 from benchmarks.live import STREAM_GAP_S, LiveQueue, LiveShards
 from benchmarks.pages import (
     EMPTY,
@@ -40,13 +43,15 @@ _ITERATOR = re.compile(rb'"ShardIterator": ?"(\d+):(\d+)')
 _LIMIT = re.compile(rb'"Limit": ?(\d+)')
 _ASKED = re.compile(rb'"MaxNumberOfMessages": ?(\d+)')
 _SHARD = re.compile(rb'"ShardId": ?"shardId-0*(\d+)')
-_RECEIPT = re.compile(rb'"Id": ?"(\w+)"')
+_RECEIPT = re.compile(rb'"Id": ?"([\w-]+)"')
 _HEAD = (
     b"HTTP/1.1 200 OK\r\nx-amzn-RequestId: 00000000-0000-4000-8000-000000000000\r\n"
     b"Content-Type: application/x-amz-json-1.1\r\nContent-Length: %d\r\n\r\n"
 )
 _REFUSED_HEAD = _HEAD.replace(b"200 OK", b"400 Bad Request")
 _THROTTLED_HEAD = _HEAD.replace(b"200 OK", b"429 Too Many Requests")
+_FACTS = b"/configuration"
+"""The end of the path of GetFunctionConfiguration."""
 _PAD = b"A" * 180
 """A read token of AWS has some 200 characters."""
 
@@ -68,6 +73,14 @@ LARGE_BYTES = 1024 * 1024
 LATER_MAX = 4
 """Answers that one connection waits for; a client has one request on the way."""
 
+_SUMMARY = {
+    "StreamName": "orders",
+    "StreamARN": "arn:aws:kinesis:eu-west-1:111122223333:stream/orders",
+    "StreamStatus": "ACTIVE",
+    "StreamCreationTimestamp": 1767225600.0,
+    "RetentionPeriodHours": 24,
+}
+
 type Parts = tuple[bytes, ...]
 type Answered = Parts | Awaitable[Parts] | AsyncIterator[bytes]
 """An answer, now or later, or the pieces of one that goes on."""
@@ -88,7 +101,7 @@ class Streams:
             b"ListShards": self._list,
             b"DescribeStream": self._describe,
             b"DescribeStreamSummary": lambda _: (
-                b'{"StreamDescriptionSummary":{"RetentionPeriodHours":24}}',
+                json.dumps({"StreamDescriptionSummary": _SUMMARY}).encode(),
             ),
             b"GetShardIterator": self._iterator,
             b"GetRecords": self._records,
@@ -140,26 +153,37 @@ class Streams:
         return (head, page.tail)
 
 
+def asked_for(body: bytes) -> int:
+    """How many messages a receive asks for."""
+    asked = _ASKED.search(body)
+    return int(asked[1]) if asked is not None else MESSAGES
+
+
 class Queues:
     """Answers for a queue that is never empty."""
 
     def __init__(self, *, fifo: bool) -> None:
-        self._template = messages_template(fifo=fifo)
+        self._templates = [messages_template(fifo=fifo, messages=each + 1) for each in range(MESSAGES)]
         self._numbers = itertools.count(1)
         self._fifo = fifo
 
     def answers(self) -> dict[bytes, Answer]:
         """By operation."""
-        attributes = {"VisibilityTimeout": "300"} | ({"FifoQueue": "true"} if self._fifo else {})
+        attributes = {"VisibilityTimeout": "300", "ApproximateNumberOfMessages": "1000"} | (
+            {"FifoQueue": "true"} if self._fifo else {}
+        )
         described = (json.dumps({"Attributes": attributes}).encode(),)
         found = (b'{"QueueUrl":"http://127.0.0.1/111122223333/orders"}',)
         return {
             b"GetQueueUrl": lambda _: found,
             b"GetQueueAttributes": lambda _: described,
-            b"ReceiveMessage": lambda _: (self._template % {b"n": next(self._numbers)},),
+            b"ReceiveMessage": self._receive,
             b"DeleteMessageBatch": self._done,
             b"ChangeMessageVisibilityBatch": self._done,
         }
+
+    def _receive(self, body: bytes) -> Answered:
+        return (self._templates[asked_for(body) - 1] % {b"n": next(self._numbers)},)
 
     def _done(self, body: bytes) -> Parts:
         entries = b",".join(b'{"Id":"%b"}' % each for each in _RECEIPT.findall(body))
@@ -173,14 +197,9 @@ class LargeQueues(Queues):
         super().__init__(fifo=False)
         self._body = b"x" * LARGE_BYTES
 
-    def answers(self) -> dict[bytes, Answer]:
-        """By operation."""
-        return super().answers() | {b"ReceiveMessage": self._receive}
-
     def _receive(self, body: bytes) -> Parts:
-        asked = _ASKED.search(body)
         parts: list[bytes] = []
-        for _ in range(int(asked[1]) if asked is not None else MESSAGES):
+        for _ in range(asked_for(body)):
             number = next(self._numbers)
             head = b'{"MessageId":"%d","ReceiptHandle":"%d","MD5OfBody":"","Attributes":{},"Body":"' % (
                 number,
@@ -218,10 +237,6 @@ class LiveQueues(Queues):
         super().__init__(fifo=False)
         self._live = LiveQueue()
 
-    def answers(self) -> dict[bytes, Answer]:
-        """By operation."""
-        return super().answers() | {b"ReceiveMessage": self._receive}
-
     async def _receive(self, _: bytes) -> Parts:
         return (json.dumps({"Messages": await self._live.receive()}).encode(),)
 
@@ -238,8 +253,9 @@ _HEADS = {Refusal: _REFUSED_HEAD, Throttling: _THROTTLED_HEAD}
 class Connection(asyncio.Protocol):
     """One connection; requests are answered in order, each in one write."""
 
-    def __init__(self, answers: dict[bytes, Answer]) -> None:
+    def __init__(self, answers: dict[bytes, Answer], function: Answer) -> None:
         self._answers = answers
+        self._function = function
         self._received = bytearray()
         self._transport: asyncio.Transport | None = None
         self._later: deque[asyncio.Future[None]] = deque(maxlen=LATER_MAX)
@@ -293,8 +309,9 @@ class Connection(asyncio.Protocol):
     def _answer(self, head: bytes, body: bytes) -> Answered:
         target = _TARGET.search(head)
         name = target[1] if target is not None else head.split(b" ", 2)[1]
-        answer = self._answers.get(name)
-        return answer(body) if answer is not None else (b"{}",)
+        if name.endswith(_FACTS):
+            return (b'{"Timeout":30}',)
+        return self._answers.get(name, self._function)(body)
 
 
 def answers(kind: str, *, shards: int, pages: int, gap_s: float) -> dict[bytes, Answer]:
@@ -324,10 +341,21 @@ def answers(kind: str, *, shards: int, pages: int, gap_s: float) -> dict[bytes, 
             return {}
 
 
-async def serve(made: dict[bytes, Answer]) -> None:
+def function(notes: Path | None) -> Answer:
+    """A function that does nothing, or notes how long its records were on the way."""
+
+    def noting(body: bytes) -> Parts:
+        assert notes is not None
+        note(json.loads(body), notes)
+        return (b"{}",)
+
+    return (lambda _: (b"{}",)) if notes is None else noting
+
+
+async def serve(made: dict[bytes, Answer], function: Answer) -> None:
     """Serves until standard input closes."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(made), "127.0.0.1", 0, backlog=1_024)
+    server = await loop.create_server(lambda: Connection(made, function), "127.0.0.1", 0, backlog=1_024)
     print(server.sockets[0].getsockname()[1], flush=True)
     closed = asyncio.Event()
     loop.add_reader(sys.stdin.fileno(), closed.set)
@@ -342,9 +370,12 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=1)
     parser.add_argument("--pages", type=int, default=64)
     parser.add_argument("--gap", type=float, default=STREAM_GAP_S)
+    parser.add_argument(
+        "--notes", type=Path, help="where the function notes how long records were on the way"
+    )
     given = parser.parse_args()
     made = answers(given.kind, shards=given.shards, pages=given.pages, gap_s=given.gap)
-    uvloop.run(serve(made))
+    uvloop.run(serve(made, function(given.notes)))
 
 
 if __name__ == "__main__":

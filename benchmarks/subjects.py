@@ -1,6 +1,7 @@
 """Owns the processes of a measurement: the stub on one core, one subject at a time on another."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -16,9 +17,11 @@ from urllib.request import urlopen
 import yaml
 
 from adapters.demo.processes import free_port
-from benchmarks.loops import QUEUE_ARN, REGION, STREAM_ARN, TABLE_ARN
+from benchmarks.loops import QUEUE_ARN, STREAM_ARN, TABLE_ARN
+from benchmarks.signed_calls import REGION
 
-READY_S_MAX = 60.0
+READY_S_MAX = 180.0
+"""On a machine that others use too, a start may take long."""
 END_S_MAX = 20.0
 LOOK_S = 0.05
 TAIL_CHARS = 4_000
@@ -74,7 +77,7 @@ class Subject(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """A plain or bare loop."""
+    """A process that prints its counts on SIGUSR1, records first, as a plain or bare loop does."""
 
     process: subprocess.Popen[bytes]
     output: IO[bytes]
@@ -86,8 +89,13 @@ class Loop:
 
     async def count(self) -> int:
         """Records so far."""
+        return self.counts()[0]
+
+    def counts(self) -> list[int]:
+        """All that it counts."""
         self.process.send_signal(signal.SIGUSR1)
-        return int(self.output.readline())
+        found: list[int] = json.loads(self.output.readline())
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +117,18 @@ class Daemon:
 
     async def figure(self, metric: str) -> float:
         """The sum of a metric's series."""
-        page = await asyncio.to_thread(get, f"{self.url}/metrics")
-        series = (f"{metric}{{", f"{metric} ")
-        return sum(float(line.rpartition(" ")[2]) for line in page.splitlines() if line.startswith(series))
+        (found,) = await self.figures(metric)
+        return found
+
+    async def figures(self, *metrics: str) -> list[float]:
+        """The same for some metrics at one moment."""
+        lines = (await asyncio.to_thread(get, f"{self.url}/metrics")).splitlines()
+        return [
+            sum(
+                float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{each}{{", f"{each} "))
+            )
+            for each in metrics
+        ]
 
     async def reads(self, shards: int) -> None:
         """Returns when so many shards are read."""
@@ -159,7 +176,14 @@ def environment() -> dict[str, str]:
 @asynccontextmanager
 async def loop(cores: Cores, subject: str, kind: str, url: str, *, workers: int) -> AsyncIterator[Loop]:
     """A running loop."""
-    command = [sys.executable, "-m", "benchmarks.loops", subject, kind, url, "--workers", str(workers)]
+    words = ["-m", "benchmarks.loops", subject, kind, url, "--workers", str(workers)]
+    async with counting(cores, [sys.executable, *words]) as found:
+        yield found
+
+
+@asynccontextmanager
+async def counting(cores: Cores, command: Sequence[str]) -> AsyncIterator[Loop]:
+    """A running process that prints `ready` and then its counts on SIGUSR1."""
     process = _started(cores, command, subprocess.PIPE)
     with _ended(process):
         assert process.stdout is not None
@@ -266,6 +290,14 @@ def cpu_s(pid: int) -> float:
     """CPU seconds that a process has used so far, all its threads."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+
+
+def exact_cpu_s(pid: int) -> float:
+    """The same to the microsecond, without threads that have ended."""
+    spent_ns = 0
+    for each in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        spent_ns += int(each.read_text().split()[0])
+    return spent_ns / 1e9
 
 
 def peak_mb(pid: int) -> float:

@@ -1,8 +1,7 @@
 """Owns Lambda's Runtime API for one function process: an HTTP server on loopback that offers one invocation at a time.
 
-Requests do not name their process, so each process has a server with an address of its own. A `ProcessSession` is the state of
-one process: the invocation that it may take, the one that it has taken, and how it ended. It ends with the process, so a late
-request of an earlier process can never answer an invocation of a later one.
+Requests do not name their process, so each process has a server with an address of its own. `usual_requests` answers what runtimes
+send for nearly each invocation, and the web library all else.
 """
 
 import asyncio
@@ -11,7 +10,6 @@ import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -20,17 +18,18 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 from aiohttp.typedefs import Handler
 
+from adapters.invokers.function_processes.process_session import ProcessSession
 from adapters.invokers.function_processes.runtime_entrance import ConnectionGuard, Entrance, refusal
 from adapters.invokers.function_processes.shared_code import CODE_PATH, SharedCode
+from adapters.invokers.function_processes.usual_requests import RuntimeConnection
 from adapters.invokers.outcomes import (
     ANSWER_BYTES_MAX,
     RESPONSE_TOO_LARGE,
-    WHOLE_ERROR_HEADER,
     failed,
     json_object,
     reported_failure,
 )
-from poller.domain.invocations import FunctionError, Invocation, Outcome, Succeeded
+from poller.domain.invocations import FunctionError, Outcome, Succeeded
 from poller.forked_copies import close_in_copies
 from poller.output.log_fields import EVENT
 from poller.refused_requests import Strangers
@@ -38,78 +37,11 @@ from poller.refused_requests import Strangers
 ERROR_TYPE_HEADER = "Lambda-Runtime-Function-Error-Type"
 HEADER_BYTES_MAX = 1024 * 1024 + 1024
 """Runtimes send X-Ray's details of an error in a header of up to a megabyte."""
-EXIT_ERROR = "Runtime.ExitError"
 log = logging.getLogger("poller.functions")
 _QUOTED = re.compile(r"""[:'"\n]""")
 """Before it an error of the web library says what is wrong, and after it what was sent, which is not logged."""
 _LOOPBACK = "127.0.0.1"
 _PREFIX = "/2018-06-01/runtime"
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """An invocation that a process may take, and its deadline."""
-
-    invocation: Invocation
-    deadline_ms: int
-
-
-class ProcessSession:
-    """The state of one process in the Runtime API. Its futures belong to the running loop."""
-
-    def __init__(self) -> None:
-        self.ready: asyncio.Future[FunctionError | None] = asyncio.get_running_loop().create_future()
-        """Resolved with None when the process asks for its first invocation, or with the error if it cannot start."""
-        self.taken: str | None = None
-        """The request id of the invocation that the process works on."""
-        self._offers: asyncio.Queue[Offer] = asyncio.Queue(maxsize=1)
-        self._answer: asyncio.Future[Outcome | None] | None = None
-
-    async def ask(self, offer: Offer) -> Outcome | None:
-        """Offers an invocation and waits for its outcome, one at a time; None if the process ended before it took the invocation."""
-        assert self._offers.empty(), "one invocation at a time"
-        assert self.taken is None, "one invocation at a time"
-        self._answer = asyncio.get_running_loop().create_future()
-        self._offers.put_nowait(offer)
-        return await self._answer
-
-    async def take(self) -> Offer | None:
-        """Waits for the next invocation and returns it; returns None if the last one has no answer yet."""
-        if self.taken is not None:
-            return None
-        if not self.ready.done():
-            self.ready.set_result(None)
-        offer = await self._offers.get()
-        self.taken = offer.invocation.request_id
-        return offer
-
-    def settle(self, request_id: str, outcome: Outcome) -> bool:
-        """Accepts an outcome; returns False if no invocation with this id waits for one."""
-        if self.taken != request_id:
-            return False
-        self.taken = None
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_result(outcome)
-        return True
-
-    @property
-    def waiting(self) -> bool:
-        """Whether an invocation was offered that has no outcome yet."""
-        return self.taken is not None or not self._offers.empty()
-
-    def ended(self, status: int) -> None:
-        """Records that the process has ended; `status` is negative if a signal ended it."""
-        how = f"signal {-status}" if status < 0 else f"exit status {status}"
-        error = failed(EXIT_ERROR, f"Runtime exited without providing a reason: {how}")
-        self.refuse(error)
-        if self._answer is None or self._answer.done():
-            return
-        self._answer.set_result(error if self.taken else None)
-
-    def refuse(self, error: FunctionError) -> None:
-        """Records that the process cannot start."""
-        if not self.ready.done():
-            self.ready.set_result(error)
 
 
 class FailedRequests(logging.LoggerAdapter[logging.Logger]):
@@ -141,15 +73,21 @@ class RuntimeApi:
         self.session = ProcessSession()
         self.guard = guard
         self._server: web.Server | None = None
+        self._connections: set[RuntimeConnection] = set()
 
     def clear(self) -> ProcessSession:
         """Makes a new session for a process that starts now, and closes the connections of the process before."""
         self.session = ProcessSession()
         self.guard.expect(None)
+        self._close_connections()
+        return self.session
+
+    def _close_connections(self) -> None:
+        for usual in tuple(self._connections):
+            usual.close()
         if self._server is not None:
             for connection in self._server.connections:
                 connection.force_close()
-        return self.session
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
@@ -170,7 +108,7 @@ class RuntimeApi:
             sock = close_in_copies(socket.create_server((_LOOPBACK, 0)))
             sock.setblocking(False)
             listener = await asyncio.get_running_loop().create_server(
-                partial(Entrance, self.guard, self._server), sock=sock
+                partial(Entrance, self.guard, self._connection), sock=sock
             )
             host, port = listener.sockets[0].getsockname()[:2]
             self.address = f"{host}:{port}"
@@ -178,8 +116,15 @@ class RuntimeApi:
                 yield
             finally:
                 listener.close()
+                self._close_connections()
         finally:
             await runner.cleanup()
+
+    def _connection(self) -> RuntimeConnection:
+        assert self._server is not None
+        return RuntimeConnection(
+            lambda: self.session, self.address, library=self._server, open_ones=self._connections
+        )
 
     def app(self) -> web.Application:
         """Makes the application with the routes of the Runtime API."""
@@ -207,18 +152,9 @@ class RuntimeApi:
             return _refused(
                 HTTPStatus.FORBIDDEN, "InvalidStateTransition", "the last invocation has no answer yet"
             )
-        headers = {
-            "Lambda-Runtime-Aws-Request-Id": offer.invocation.request_id,
-            "Lambda-Runtime-Deadline-Ms": str(offer.deadline_ms),
-            "Lambda-Runtime-Invoked-Function-Arn": offer.invocation.function_arn,
-        }
-        if offer.invocation.client_context:
-            headers["Lambda-Runtime-Client-Context"] = offer.invocation.client_context_json
-        if offer.invocation.whole_error:
-            headers[WHOLE_ERROR_HEADER] = "true"
-        if offer.invocation.trace_header:
-            headers["Lambda-Runtime-Trace-Id"] = offer.invocation.trace_header
-        return web.Response(body=offer.invocation.payload, content_type="application/json", headers=headers)
+        return web.Response(
+            body=offer.invocation.payload, content_type="application/json", headers=offer.headers
+        )
 
     async def _response(self, request: web.Request) -> web.Response:
         session = self.session

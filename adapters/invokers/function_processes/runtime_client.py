@@ -12,11 +12,16 @@ that is half sent cannot.
 import errno
 import sys
 import traceback
+from _signal import (  # type: ignore[import-not-found]  # CPython's own, which has no stubs
+    SIG_BLOCK,
+    SIG_SETMASK,
+    pthread_sigmask,
+    valid_signals,
+)
 from _socket import IPPROTO_TCP, TCP_NODELAY
 from _socket import socket as kernel_socket
 from collections.abc import Collection, Mapping
 from select import POLLIN, poll
-from signal import SIG_BLOCK, SIG_SETMASK, pthread_sigmask, valid_signals
 
 from poller.forked_copies import end_copy, process_id
 
@@ -28,6 +33,7 @@ OK = 200
 _FOREIGN = {errno.EBADF, errno.ENOTSOCK}
 """Errors of a descriptor that the function has closed, and that may be something else of the function's by now."""
 _ALL = valid_signals()
+"""As numbers. The module `signal` would make an object of each of the 64 on each call, which costs more than the request itself."""
 _report = traceback.print_exc
 
 type Headers = Mapping[str, str]

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 
 from adapters.invokers.function_processes.output import ProcessOutput
+from adapters.invokers.function_processes.process_session import Offer, ProcessSession
 from adapters.invokers.function_processes.process_settings import ProcessSettings, environment
-from adapters.invokers.function_processes.runtime_api import Offer, ProcessSession, RuntimeApi, serving
+from adapters.invokers.function_processes.runtime_api import RuntimeApi, serving
 from adapters.invokers.function_processes.shared_code import SharedCode
 from adapters.invokers.function_processes.start import ask_to_end, end_all, start_of
 from poller.domain.invocations import Invocation, Outcome, TimedOut, Unreachable
