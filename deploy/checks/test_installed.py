@@ -38,6 +38,7 @@ def test_what_is_installed_is_the_wheel(user: dict[str, str], empty: Path) -> No
     assert found["installed"] == {"by": "uv", "from": "a file"}
     assert {name: each["installed"] for name, each in found["extras"].items()} == {
         "demo": False,
+        "kubernetes": False,
         "otel": False,
         "postgresql": False,
         "testing": False,

@@ -82,7 +82,7 @@ def test_the_metadata_are_complete(wheel: Mapping[str, bytes]) -> None:
     assert {"Typing :: Typed", "Programming Language :: Python :: 3.13"} <= set(
         found.get_all("Classifier", [])
     )
-    assert found.get_all("Provides-Extra") == ["demo", "otel", "postgresql", "testing"]
+    assert found.get_all("Provides-Extra") == ["demo", "kubernetes", "otel", "postgresql", "testing"]
     assert (
         next(text for name, text in wheel.items() if name.endswith("/licenses/LICENSE"))
         == (ROOT / "LICENSE").read_bytes()

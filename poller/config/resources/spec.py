@@ -26,6 +26,9 @@ OWN = tuple(name for name in FileMembers.model_fields if name not in EventSource
 REFERENCES = ("functionRef", "eventSourceRef", "queueRefs")
 """ACK's references to other resources."""
 NO_REFERENCE = "a reference to another resource; write the name or the ARN itself"
+NESTING_MAX = 32
+"""Levels of a spec. AWS's members and the settings of the plug-ins have ten at most."""
+TOO_DEEP = f"the spec has more than {NESTING_MAX} levels"
 TOO_LARGE = f"the spec has more than {SPEC_BYTES_MAX} bytes"
 _SPELLED = {
     "EventSourceArn": "eventSourceARN",
@@ -56,6 +59,8 @@ def read_spec(spec: Mapping[str, Any], *, now: Epoch) -> Read:
             return _refused(TOO_LARGE)
     except (RecursionError, TypeError, ValueError):
         return _refused("the spec is no JSON document")
+    if _is_deep(spec):
+        return _refused(TOO_DEEP)
     for name in REFERENCES:
         if spec.get(name) is not None:
             return _refused(f"spec.{name}: {NO_REFERENCE}")
@@ -80,6 +85,14 @@ def read_spec(spec: Mapping[str, Any], *, now: Epoch) -> Read:
 def own_members(parameters: Mapping[str, Any], own: Mapping[str, Any]) -> FileMembers:
     """The mapping of a definition that was made of a resource. Raises pydantic's ValidationError if this version does not know it."""
     return FileMembers.model_validate({**parameters, **own})
+
+
+def _is_deep(spec: Mapping[str, Any]) -> bool:
+    level: list[Any] = [spec]
+    for _ in range(NESTING_MAX + 1):
+        inside = [each.values() if isinstance(each, Mapping) else each for each in level]
+        level = [one for each in inside for one in each if isinstance(one, Mapping | list)]
+    return bool(level)
 
 
 def _refused(text: str) -> Read:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from poller.config.mapping import EventSourceMapping
 from poller.config.members import TABLE
-from poller.config.resources.spec import OWN, ack_name, own_members, read_spec
+from poller.config.resources.spec import NESTING_MAX, OWN, TOO_DEEP, ack_name, own_members, read_spec
 from poller.config.settings import FileMapping
 from poller.domain.records import Epoch
 from poller.domain.resources.resource import SPEC_BYTES_MAX
@@ -106,6 +106,14 @@ def test_a_refused_spec_says_why_in_awss_words_where_aws_has_some(spec: dict[str
 
 def test_a_spec_that_is_too_large_is_refused_before_it_is_looked_at() -> None:
     assert "more than" in refusal(functionName="f" * SPEC_BYTES_MAX)
+
+
+@pytest.mark.parametrize("levels", [NESTING_MAX + 1, 5_000])
+def test_a_spec_of_many_levels_is_refused_before_it_is_walked_through(levels: int) -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(levels):
+        deep = {"a": deep}
+    assert refusal(source=deep) in (TOO_DEEP, "the spec is no JSON document")
 
 
 def test_every_own_field_of_the_file_has_a_place_in_a_spec() -> None:
