@@ -119,14 +119,8 @@ GIVEN = {"function", "max_concurrency", "function_version"}
 def names() -> Iterator[tuple[tuple[str | int, ...], list[str]]]:
     """Every table of a configuration and the names that it may have."""
     yield (), list(Settings.model_fields)
-<<<<<<< HEAD
     sections = ("api", "log", "tracing", "resources", "check", "tuning")
     for place in [*((each,) for each in sections), ("tuning", "port_backoff")]:
-=======
-    for section in ("api", "log", "tracing", "resources", "check"):
-        yield (section,), known_names(Settings, (section,))
-    for place in [("tuning",), ("tuning", "port_backoff")]:
->>>>>>> crd2
         yield place, known_names(Settings, place)
     mapping: list[tuple[str | int, ...]] = [
         (),
