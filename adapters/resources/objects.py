@@ -10,7 +10,7 @@ from hashlib import blake2b
 from typing import Any
 
 from poller.domain.records import Epoch
-from poller.domain.resources.resource import Condition, MappingResource, ResourceEvent, ResourceStatus
+from poller.domain.resources.resource import MappingResource, ResourceCondition, ResourceEvent, ResourceStatus
 
 GROUP, VERSION, KIND, PLURAL = "poller.dev", "v1", "EventSourceMapping", "eventsourcemappings"
 API = f"{GROUP}/{VERSION}"
@@ -111,7 +111,7 @@ def duration(seconds: int) -> str:
     return f"{seconds}s"
 
 
-def _condition_object(condition: Condition) -> dict[str, Any]:
+def _condition_object(condition: ResourceCondition) -> dict[str, Any]:
     return {
         "type": condition.type,
         "status": "True" if condition.holds else "False",
@@ -139,12 +139,12 @@ def _status_of(given: object) -> ResourceStatus | None:
     )
 
 
-def _condition_of(given: object) -> Condition | None:
+def _condition_of(given: object) -> ResourceCondition | None:
     found = _table(given)
     since, type_ = _moment(found.get("lastTransitionTime")), _text(found.get("type"))
     if since is None or not type_:
         return None
-    return Condition(
+    return ResourceCondition(
         type=type_,
         holds=found.get("status") == "True",
         reason=_text(found.get("reason")),

@@ -45,7 +45,7 @@ def blocks(*languages: str) -> list[tuple[str, str]]:
 
 def configurations(document: dict[str, Any]) -> dict[str, Any] | None:
     """What of a document is a daemon's configuration; None if nothing is."""
-    if "config" in document or isinstance(document.get("store"), dict):
+    if "config" in document or "mappingResources" in document or isinstance(document.get("store"), dict):
         # Values of the chart, which has a store of its own.
         found: dict[str, Any] = document.get("config", {})
         return {"store": "memory://", **found}
@@ -82,8 +82,8 @@ def placed(folder: Path, text: str) -> str:
     return re.sub(r"(?<=[ /:\[])/(etc|srv|var)/", rf"{folder}/\1/", text)
 
 
-FOREIGN = {"apiVersion", "rules"}
-"""What manifests of Kubernetes and rules of the Prometheus adapter have: deploy/checks looks at those."""
+FOREIGN = {"apiVersion", "rules", "data", "healthCheckExprs"}
+"""What manifests of Kubernetes, rules of the Prometheus adapter, and settings of Argo CD and Flux have: deploy/checks looks at manifests."""
 TEMPLATE = "AWSTemplateFormatVersion"
 """How a template begins, which is no configuration: poller init reads it."""
 YAML = [each for each in blocks("yaml", "yml", "json") if not each[1].startswith(TEMPLATE)]

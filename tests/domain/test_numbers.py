@@ -280,6 +280,10 @@ METHODS = frozenset(
     }
 )
 READ_OTHERWISE = {
+    "adapters/invokers/function_processes/usual_requests.py:usual_head": "so many digits at most, just before",
+    "adapters/resources/objects.py:_condition_object": "a time of the daemon, or one that datetime has read",
+    "adapters/resources/objects.py:_moment": "ValueError becomes None",
+    "adapters/resources/objects.py:event_object": "the clock's own time",
     "adapters/invokers/http_signature.py:Signer.headers": "the clock's own time",
     "poller/commands/checkpoint_file.py:_moment": "what a person wrote: ValueError becomes an error that says what to write",
     "poller/commands/status/times.py:moment": "catches what a date may raise",

@@ -26,9 +26,11 @@ _DESCRIBED = {
 FILTERS_LOOKED_AT = 50
 """Entries of a list that the API server checks. AWS takes ten filters at most; a rule says so."""
 
-type Schema = dict[str, Any]
+type StructuralSchema = dict[str, Any]
+"""A schema as a definition has it."""
 
-_TYPES: dict[JsonType, Schema] = {
+
+_TYPES: dict[JsonType, StructuralSchema] = {
     JsonType.TEXT: {"type": "string"},
     JsonType.WHOLE: {"type": "integer", "format": "int64"},
     JsonType.NUMBER: {"type": "number"},
@@ -37,7 +39,7 @@ _TYPES: dict[JsonType, Schema] = {
 }
 
 
-def definition() -> Schema:
+def definition() -> StructuralSchema:
     """The whole CustomResourceDefinition."""
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
@@ -73,7 +75,7 @@ def definition_text() -> str:
     return HEAD + yaml.safe_dump(definition(), sort_keys=False, width=120, allow_unicode=True)
 
 
-def _columns() -> list[Schema]:
+def _columns() -> list[StructuralSchema]:
     def of(type_: str) -> str:
         return f'.status.conditions[?(@.type=="{type_}")].status'
 
@@ -99,7 +101,7 @@ def _columns() -> list[Schema]:
     ]
 
 
-def _object_schema() -> Schema:
+def _object_schema() -> StructuralSchema:
     return {
         "type": "object",
         "description": "A mapping: which function gets the records of which source.",
@@ -114,7 +116,7 @@ def _object_schema() -> Schema:
     }
 
 
-def spec_schema() -> Schema:
+def spec_schema() -> StructuralSchema:
     """The schema of a spec, with the rules in CEL."""
     own = plain_schema(FileMembers)["properties"]
     properties = {ack_name(each.path): _of_member(each) for each in TABLE if each.top and _known(each)}
@@ -130,7 +132,7 @@ def spec_schema() -> Schema:
     }
 
 
-def status_schema() -> Schema:
+def status_schema() -> StructuralSchema:
     """The schema of a status."""
     text = {"type": "string"}
     whole = {"type": "integer", "format": "int64"}
@@ -174,8 +176,8 @@ def _known(member: Member) -> bool:
     return member.requests is not RequestKind.NEITHER and bool(member.sources)
 
 
-def _of_member(member: Member) -> Schema:
-    described: Schema = _described(member.path)
+def _of_member(member: Member) -> StructuralSchema:
+    described: StructuralSchema = _described(member.path)
     match member.type:
         case JsonType.OBJECT:
             inner = {
@@ -196,11 +198,11 @@ def _of_member(member: Member) -> Schema:
                 "additionalProperties": texts,
             }
         case _:
-            bound: Schema = {} if member.length is None else {"maxLength": member.length[1]}
+            bound: StructuralSchema = {} if member.length is None else {"maxLength": member.length[1]}
             return {**_TYPES[member.type], **described, **bound}
 
 
-def _items(member: Member) -> Schema:
+def _items(member: Member) -> StructuralSchema:
     prefix = f"{member.path}[]"
     inner = {
         ack_name(each.path.rpartition(".")[2]): _of_member(each)
@@ -216,7 +218,7 @@ def _items(member: Member) -> Schema:
     }
 
 
-def _described(path: str) -> Schema:
+def _described(path: str) -> StructuralSchema:
     text = _DESCRIBED.get(path) or MAPPINGS.get(path)
     return {"description": text} if text else {}
 
@@ -224,11 +226,11 @@ def _described(path: str) -> Schema:
 _COPIED = ("description", "maxLength", "enum", "maxItems")
 
 
-def _structural(schema: Schema) -> Schema:
+def _structural(schema: StructuralSchema) -> StructuralSchema:
     """What a structural schema can say of a schema of the file: one type, without nulls and without numbers in quotes."""
     kinds = schema.get("type", "object")
     kind = next((each for each in kinds if each != "null"), "string") if isinstance(kinds, list) else kinds
-    found: Schema = {"type": kind}
+    found: StructuralSchema = {"type": kind}
     for name in _COPIED:
         if name in schema:
             found[name] = (
@@ -241,7 +243,7 @@ def _structural(schema: Schema) -> Schema:
     return found
 
 
-def _rule(rule: CelRule) -> Schema:
+def _rule(rule: CelRule) -> StructuralSchema:
     found = {"rule": rule.rule, "message": rule.message}
     if rule.expression:
         found["messageExpression"] = rule.expression

@@ -24,7 +24,7 @@ class ConditionType(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Condition:
+class ResourceCondition:
     """One condition. `since` is when `holds` last changed. `generation` is that of the spec that it is about."""
 
     type: str
@@ -66,7 +66,7 @@ class ResourceStatus:
     """
 
     generation: int
-    conditions: tuple[Condition, ...]
+    conditions: tuple[ResourceCondition, ...]
     uuid: str = ""
     state: str = ""
     last_result: str = ""
@@ -92,7 +92,7 @@ class MappingResource:
     written: ResourceStatus | None = None
     deleting: bool = False
 
-    def condition(self, type_: ConditionType) -> Condition | None:
+    def condition(self, type_: ConditionType) -> ResourceCondition | None:
         """The condition of this type."""
         conditions = () if self.written is None else self.written.conditions
         return next((each for each in conditions if each.type == type_), None)

@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from poller.domain.records import Epoch
 from poller.domain.resources.resource import (
     MESSAGE_CHARS_MAX,
-    Condition,
     ConditionType,
     MappingResource,
+    ResourceCondition,
     ResourceEvent,
     ResourceStatus,
 )
@@ -86,10 +86,10 @@ def status_of(resource: MappingResource, facts: ResourceFacts, *, now: Epoch) ->
     )
 
 
-def _condition(resource: MappingResource, type_: ConditionType, word: _Word, now: Epoch) -> Condition:
+def _condition(resource: MappingResource, type_: ConditionType, word: _Word, now: Epoch) -> ResourceCondition:
     before = resource.condition(type_)
     since = before.since if before is not None and before.holds == word.holds else Epoch(float(int(now)))
-    return Condition(
+    return ResourceCondition(
         type=type_.value,
         holds=word.holds,
         reason=word.reason,
@@ -237,7 +237,7 @@ def _ended_note(reason: str, note: str) -> str:
 
 
 def _event(
-    resource: MappingResource, condition: Condition, reason: str, *, note: str, warning: bool
+    resource: MappingResource, condition: ResourceCondition, reason: str, *, note: str, warning: bool
 ) -> ResourceEvent:
     # Several refused specs may follow each other while Stalled holds; each generation tells its own.
     key = f"{resource.uid}/{reason}/{condition.since:.0f}/{resource.generation}"

@@ -24,7 +24,7 @@ class Presence(Enum):
     """It does not exist, or another resource has its name."""
 
 
-class Step(Enum):
+class ResourceStep(Enum):
     """What to do with the mapping of a resource now."""
 
     NOTHING = auto()
@@ -38,34 +38,34 @@ class Step(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KnownMapping:
+class MadeMapping:
     """The mapping with the id of a resource, as the store has it. `origin` is None if it was made in another way."""
 
     origin: ResourceOrigin | None
     deleting: bool = False
 
 
-def step_for(resource: MappingResource, known: KnownMapping | None, *, valid: bool) -> Step:
+def step_for(resource: MappingResource, known: MadeMapping | None, *, valid: bool) -> ResourceStep:
     """What a resource asks for. `valid`: its spec is one that a mapping can be made of.
 
     A spec that is not valid changes nothing: the mapping goes on as it was made of the last valid one.
     """
     if known is None:
-        return Step.CREATE if valid and not resource.deleting else Step.NOTHING
+        return ResourceStep.CREATE if valid and not resource.deleting else ResourceStep.NOTHING
     if known.origin is None or known.origin.uid != resource.uid:
-        return Step.NOTHING if resource.deleting else Step.CONFLICT
+        return ResourceStep.NOTHING if resource.deleting else ResourceStep.CONFLICT
     if known.deleting:
-        return Step.NOTHING
+        return ResourceStep.NOTHING
     if resource.deleting:
-        return Step.DELETE
+        return ResourceStep.DELETE
     newer = resource.generation > known.origin.generation or not known.origin.selected
-    return Step.CHANGE if newer and valid else Step.NOTHING
+    return ResourceStep.CHANGE if newer and valid else ResourceStep.NOTHING
 
 
-def step_without(known: KnownMapping, presence: Presence) -> Step:
+def step_without(known: MadeMapping, presence: Presence) -> ResourceStep:
     """What becomes of a mapping whose resource is not among the selected ones."""
     if known.origin is None or known.deleting or presence is Presence.SELECTED:
-        return Step.NOTHING
+        return ResourceStep.NOTHING
     if presence is Presence.GONE:
-        return Step.DELETE
-    return Step.REST if known.origin.selected else Step.NOTHING
+        return ResourceStep.DELETE
+    return ResourceStep.REST if known.origin.selected else ResourceStep.NOTHING

@@ -21,7 +21,14 @@ from poller.domain.resources.resource import MappingResource, ResourceOrigin
 from poller.ports import Clock
 from poller.resource_ports.resources import ResourceFeed
 from poller.rules.reconciling import change_of, created, updated
-from poller.rules.resources.following import FIXED, KnownMapping, Presence, Step, step_for, step_without
+from poller.rules.resources.following import (
+    FIXED,
+    MadeMapping,
+    Presence,
+    ResourceStep,
+    step_for,
+    step_without,
+)
 from poller.runtime.mappings.definitions import Definition, Definitions
 from poller.runtime.mappings.desired import DesiredMappings
 from poller.runtime.resources.known_resources import KnownResources
@@ -148,23 +155,23 @@ class ResourceMappings:
     async def _apply_one(self, resource: MappingResource) -> None:
         made = self.definition(resource)
         match step_for(resource, self._known_mapping(resource, made), valid=not self.refusal(resource)):
-            case Step.CREATE:
+            case ResourceStep.CREATE:
                 if not await self._still_there(resource):
                     return
                 await self._create(resource)
-            case Step.CHANGE if made is not None:
+            case ResourceStep.CHANGE if made is not None:
                 await self._change(resource, made)
-            case Step.DELETE if made is not None:
+            case ResourceStep.DELETE if made is not None:
                 await self._delete(made)
             case _:
                 return
         self._changed()
 
-    def _known_mapping(self, resource: MappingResource, made: Definition | None) -> KnownMapping | None:
+    def _known_mapping(self, resource: MappingResource, made: Definition | None) -> MadeMapping | None:
         if made is not None:
-            return KnownMapping(origin=made.origin, deleting=made.deleting)
+            return MadeMapping(origin=made.origin, deleting=made.deleting)
         other = self._desired.get(self.mapping_id(resource))
-        return None if other is None else KnownMapping(origin=other.origin, deleting=other.deleting)
+        return None if other is None else MadeMapping(origin=other.origin, deleting=other.deleting)
 
     async def _still_there(self, resource: MappingResource) -> bool:
         """Asks the cluster itself: a mapping that was deleted with its resource must not be made again by a worker that sees it late."""
@@ -230,13 +237,13 @@ class ResourceMappings:
             origin = made.origin
             if origin is None or origin.uid in seen or made.deleting or origin.namespace != self._namespace:
                 continue
-            known = KnownMapping(origin=origin, deleting=made.deleting)
+            known = MadeMapping(origin=origin, deleting=made.deleting)
             with suppress(RowChanged, ResourceMissing):
                 match step_without(known, await self._presence(origin)):
-                    case Step.DELETE:
+                    case ResourceStep.DELETE:
                         await self._delete(made)
                         self._changed()
-                    case Step.REST:
+                    case ResourceStep.REST:
                         await self._rest(made)
                         self._changed()
                     case _:

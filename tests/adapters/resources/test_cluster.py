@@ -26,7 +26,7 @@ from poller.domain.errors import (
     ServiceUnavailable,
 )
 from poller.domain.records import Epoch
-from poller.domain.resources.resource import Condition, MappingResource, ResourceEvent, ResourceStatus
+from poller.domain.resources.resource import MappingResource, ResourceCondition, ResourceEvent, ResourceStatus
 from poller.plugins import Environment
 from poller.resource_ports.resources import MappingResources, ResourceChange, ResourceChanged, ResourceRemoved
 from tests.adapters.resources.api_server import BASE, TOKEN, ApiServer, running
@@ -85,7 +85,7 @@ async def taken(changes: AsyncIterator[ResourceChange], count: int) -> list[tupl
 
 
 def status(**changes: Any) -> ResourceStatus:
-    condition = Condition(
+    condition = ResourceCondition(
         type="Ready",
         holds=True,
         reason="Running",
