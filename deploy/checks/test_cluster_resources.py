@@ -130,7 +130,6 @@ def test_of_two_daemons_either_goes_on_when_the_other_one_is_killed(place: Follo
             place.is_(name, "Ready", reason="Running")
             place.took(f"first of {name}", f"second of {name}")
         assert len(mappings(place)) == len(arns)
-        place.urls["ann"] = ""
         for name in arns:
             deleted(place, name)
 
