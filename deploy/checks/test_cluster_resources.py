@@ -163,7 +163,7 @@ def test_the_role_gives_what_following_takes_and_nothing_else(place: Followed) -
     rights = {
         ("get", "eventsourcemappings.poller.dev"): "yes",
         ("watch", "eventsourcemappings.poller.dev"): "yes",
-        ("patch", "eventsourcemappings.poller.dev/status"): "yes",
+        ("patch", "eventsourcemappings.poller.dev", "--subresource=status"): "yes",
         ("create", "events.events.k8s.io"): "yes",
         ("get", f"namespace/{NAMESPACE}"): "yes",
         ("patch", "eventsourcemappings.poller.dev"): "no",
