@@ -130,7 +130,6 @@ def test_of_two_daemons_either_goes_on_when_the_other_one_is_killed(place: Follo
             place.is_(name, "Ready", reason="Running")
             place.took(f"first of {name}", f"second of {name}")
         assert len(mappings(place)) == len(arns)
-        place.urls["ann"] = ""
         for name in arns:
             deleted(place, name)
 
@@ -164,7 +163,7 @@ def test_the_role_gives_what_following_takes_and_nothing_else(place: Followed) -
     rights = {
         ("get", "eventsourcemappings.poller.dev"): "yes",
         ("watch", "eventsourcemappings.poller.dev"): "yes",
-        ("patch", "eventsourcemappings.poller.dev/status"): "yes",
+        ("patch", "eventsourcemappings.poller.dev", "--subresource=status"): "yes",
         ("create", "events.events.k8s.io"): "yes",
         ("get", f"namespace/{NAMESPACE}"): "yes",
         ("patch", "eventsourcemappings.poller.dev"): "no",

@@ -126,9 +126,9 @@ class Followed:
             self.call("kinesis", "put_record", StreamName=stream, Data=text.encode(), PartitionKey="k")
 
     def took(self, *texts: str) -> None:
-        """Waits until the function has taken these texts, and sees that it took them in this order."""
+        """Waits until the function has taken these texts, and sees that it took them in this order, some again perhaps."""
         self.until(lambda: set(texts) <= set(self.keeper.took), lambda: str(self.keeper.took))
-        assert [text for text in self.keeper.took if text in texts] == [*texts]
+        assert [text for text in dict.fromkeys(self.keeper.took) if text in texts] == [*texts]
 
     def namespace_again(self) -> None:
         """Deletes the namespace with all that is in it, and makes it again."""
@@ -164,7 +164,8 @@ class Followed:
                 asyncio.run(process.answers(f"http://{listen}/{page}", READY_S_MAX))
                 yield process
             finally:
-                del self.daemons[name], self.urls[name]
+                self.daemons.pop(name)
+                self.urls.pop(name, None)
 
 
 @contextmanager

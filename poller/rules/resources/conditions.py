@@ -93,7 +93,8 @@ def _condition(resource: MappingResource, type_: ConditionType, word: _Word, now
         type=type_.value,
         holds=word.holds,
         reason=word.reason,
-        message=line_of(word.message, chars_max=MESSAGE_CHARS_MAX),
+        # An empty text would be refused by old API servers, which make null of it when it is applied.
+        message=line_of(word.message or word.reason, chars_max=MESSAGE_CHARS_MAX),
         since=since,
         generation=resource.generation,
     )
@@ -220,7 +221,7 @@ def events_of(resource: MappingResource, status: ResourceStatus) -> tuple[Resour
             continue
         reason = begun if after.holds else ended
         warning = type_ is ConditionType.BLOCKED and after.holds
-        note = after.message or (before.message if before is not None else "")
+        note = after.message if after.holds or before is None else before.message
         found.append(_event(resource, after, reason, note=_ended_note(reason, note), warning=warning))
     stalled, was = now.get(ConditionType.STALLED), resource.condition(ConditionType.STALLED)
     if stalled is not None and (was is None or was.generation != stalled.generation):

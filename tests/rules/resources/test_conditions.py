@@ -117,7 +117,7 @@ READY, BLOCKED_, PAUSED, DEGRADED = (
             (False, "Invalid", "no; the mapping goes on as before the change"),
         ),
         (ResourceFacts(conflict="twin"), READY, (False, "Conflict", "twin")),
-        (ResourceFacts(mapping=mapping()), BLOCKED_, (False, "NotBlocked", "")),
+        (ResourceFacts(mapping=mapping()), BLOCKED_, (False, "NotBlocked", "NotBlocked")),
         (
             ResourceFacts(mapping=mapping(shards=(shard("a"), BLOCKED))),
             BLOCKED_,
@@ -127,7 +127,7 @@ READY, BLOCKED_, PAUSED, DEGRADED = (
                 "shard shardId-0 is blocked since 2027-01-15T07:59:00Z, 3 attempts: ValueError: no",
             ),
         ),
-        (ResourceFacts(mapping=mapping()), PAUSED, (False, "NotPaused", "")),
+        (ResourceFacts(mapping=mapping()), PAUSED, (False, "NotPaused", "NotPaused")),
         (
             ResourceFacts(mapping=mapping(paused=PAUSE)),
             PAUSED,
@@ -138,7 +138,7 @@ READY, BLOCKED_, PAUSED, DEGRADED = (
             PAUSED,
             (True, "Disabled", "disabled by its spec"),
         ),
-        (ResourceFacts(mapping=mapping()), DEGRADED, (False, "AsExpected", "")),
+        (ResourceFacts(mapping=mapping()), DEGRADED, (False, "AsExpected", "AsExpected")),
         (
             ResourceFacts(mapping=mapping(last_result="PROBLEM: Function call failed")),
             DEGRADED,
