@@ -68,20 +68,39 @@ class Stopping:
 @contextmanager
 def signals_taken(stopping: Stopping, at_once: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """On a signal, calls `stopping.on_signal` on the loop, and `at_once` immediately, even while the loop is blocked."""
+    with handled(
+        stopping.on_signal, at_once, afterwards=early_signals.disregard if stopping.supervised else None
+    ):
+        yield
+
+
+@contextmanager
+def handled(
+    on_signal: Callable[[str], None],
+    at_once: Callable[[int, FrameType | None], None] = early_signals.disregard,
+    *,
+    afterwards: Callable[[int, FrameType | None], None] | None = None,
+) -> Iterator[None]:
+    """On a signal, calls `on_signal` with its name on the loop, and `at_once` immediately.
+
+    Then `afterwards` handles signals in a process that is the program itself; None: as `early_signals.after`.
+    """
     loop = asyncio.get_running_loop()
-    before = {each: signal.getsignal(each) for each in SIGNALS}
+
+    def taken(number: int, frame: FrameType | None) -> None:
+        at_once(number, frame)
+        loop.call_soon_threadsafe(on_signal, signal.Signals(number).name)
+
+    # Python's own handlers: when the loop's are removed, the default is in place for a moment, and a signal in that moment would
+    # end a process that has drained.
+    before = {each: signal.signal(each, taken) for each in SIGNALS}
     for each in SIGNALS:
-        loop.add_signal_handler(each, stopping.on_signal, each.name)
-        # The loop gets signals through a file descriptor, so Python's own handler can be used for `at_once`.
-        signal.signal(each, at_once)
         signal.siginterrupt(each, False)
     try:
         yield
     finally:
-        for each in SIGNALS:
-            loop.remove_signal_handler(each)
-            # The loop does not restore the earlier handler, not even if the signal was ignored. None means that the handler
-            # was not set from Python; Python cannot restore such a handler.
-            if before[each] is not None:
-                after = early_signals.after(before[each])
-                signal.signal(each, early_signals.disregard if stopping.supervised else after)
+        for each, earlier in before.items():
+            # None means that the handler was not set from Python; Python cannot restore such a handler.
+            if earlier is not None:
+                own = earlier is early_signals.leave and afterwards is not None
+                signal.signal(each, afterwards if own else early_signals.after(earlier))

@@ -5,13 +5,13 @@ import os
 import random
 import socket
 import uuid
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from typing import Protocol
 
 from poller.commands.root.problems import FAILED, print_problems
-from poller.commands.run.early_signals import SIGNALS
+from poller.commands.run import early_signals
 from poller.commands.run.report import leaves, problems_of
+from poller.commands.run.signals import handled
 from poller.commands.shared import control_settings, environment, observer_settings
 from poller.commands.supervise.children import Child, Slot, same_command, start_child
 from poller.commands.supervise.place import NAME_CHARS_MAX, ProcessPlace, settings_of_process, worker_of
@@ -104,7 +104,7 @@ async def _supervise(
             grace_s=settings.tuning.grace_s,
             rng=random.Random(),
         )
-        with _signals(supervisor):
+        with handled(supervisor.on_signal, afterwards=early_signals.disregard):
             return await supervisor.run()
 
 
@@ -117,15 +117,3 @@ def _place(index: int, processes: int, worker: str, listening: int = -1) -> Proc
         listening=listening,
         supervisor=os.getpid(),
     )
-
-
-@contextmanager
-def _signals(supervisor: ProcessSupervisor) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    for each in SIGNALS:
-        loop.add_signal_handler(each, supervisor.on_signal, each.name)
-    try:
-        yield
-    finally:
-        for each in SIGNALS:
-            loop.remove_signal_handler(each)
