@@ -82,6 +82,9 @@ def hint(path: tuple[str | int, ...], value: object) -> str | None:
     name, parent = str(path[-1]), path[-2] if len(path) > 1 else None
     if len(path) == 1:
         return _ONE_RESOURCE if _is_resource(value) else _TOP.get(name)
+    if path[0] == "resources" and name[:1].isupper():
+        # A template's Resources: names of sections are read in any case, and its logical names begin with a capital.
+        return _TEMPLATE
     if path[0] == "functions" and len(path) == _MAPPING_DEPTH:
         return _FUNCTION.get(name)
     if path[0] != "mappings":

@@ -355,7 +355,8 @@ def test_an_empty_file_is_not_taken_over(text: str, tmp_path: Path) -> None:
 
 def test_observers_and_control_get_their_settings() -> None:
     settings = Settings(listen="127.0.0.1:1")
-    assert observer_settings(settings) == {"prometheus": {}, "logs": {"format": "json", "level": "info"}}
+    logs = {"format": "json", "level": "info", "process": None}
+    assert observer_settings(settings) == {"prometheus": {}, "logs": logs}
     api = {
         "access_keys_file": None,
         "tokens_file": None,
@@ -365,7 +366,7 @@ def test_observers_and_control_get_their_settings() -> None:
         "allow_unauthenticated": False,
         "allowed_hosts": (),
     }
-    assert control_settings(settings) == {"listen": "127.0.0.1:1", "api": api}
+    assert control_settings(settings) == {"listen": "127.0.0.1:1", "api": api, "listening": None}
 
 
 # check

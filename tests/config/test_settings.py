@@ -576,7 +576,7 @@ def test_a_resource_of_a_template_gets_a_hint_wherever_it_is_pasted(
 def test_a_whole_template_gets_a_hint(file: Path) -> None:
     (line,) = problems(file, document(Resources={"Orders": {"Type": "AWS::Lambda::EventSourceMapping"}}))
     assert line == (
-        "Resources: unknown setting; this is a CloudFormation template; "
+        "resources.Orders: unknown setting; this is a CloudFormation template; "
         "write each mapping's Properties as an item below `mappings:`"
     )
 
