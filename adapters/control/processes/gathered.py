@@ -34,17 +34,17 @@ class ProcessProbes:
         )
 
     async def health(self, _request: web.Request) -> web.Response:
-        """ProcessAnswers whether all processes that run are alive."""
+        """Answers whether all processes that run are alive."""
         body = await self._health()
         return probe_answer(body, good=body["alive"])
 
     async def readiness(self, _request: web.Request) -> web.Response:
-        """ProcessAnswers whether all processes run and are ready."""
+        """Answers whether all processes run and are ready."""
         body = await self._health()
         return probe_answer(body, good=body["ready"])
 
     async def metrics(self, _request: web.Request) -> web.Response:
-        """ProcessAnswers with the metrics of all processes."""
+        """Answers with the metrics of all processes."""
         async with self._scraped:
             others = await self._processes.ask(ProcessQuestion.METRICS)
             own, content_type = await self._own.page()

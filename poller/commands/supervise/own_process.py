@@ -74,7 +74,7 @@ class OwnProcess:
         return [f"process {each.index}: {each.ended}" for each in self._states if each.ended]
 
     def answer_with(self, answers: ProcessAnswers) -> None:
-        """ProcessAnswers questions of the front in this way from now on."""
+        """Answers questions of the front in this way from now on."""
         self._answers = answers
 
     async def front(self) -> None:

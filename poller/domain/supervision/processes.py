@@ -62,7 +62,7 @@ class Processes(Protocol):
         ...
 
     def answer_with(self, answers: ProcessAnswers) -> None:
-        """ProcessAnswers questions of the front in this way from now on."""
+        """Answers questions of the front in this way from now on."""
         ...
 
     async def ask(self, question: ProcessQuestion) -> Sequence[ProcessAnswer]:

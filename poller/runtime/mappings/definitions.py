@@ -91,6 +91,8 @@ class Definitions:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._known: dict[MappingId, Definition] = {}
+        self._of_resources: dict[str, MappingId] = {}
+        """The mappings that were made of custom resources, by the uid of the resource."""
         self.beside: Sequence[Callable[[Sequence[MappingRow]], None]] = ()
         """Each is called with all rows of each listing."""
         self._first: dict[MappingId, int] | None = None
@@ -111,6 +113,13 @@ class Definitions:
     def get(self, mapping: MappingId) -> Definition | None:
         """The definition of one mapping."""
         return self._known.get(mapping)
+
+    def of_resource(self, uid: str) -> Definition | None:
+        """The definition that was made of the custom resource with this uid."""
+        mapping = self._of_resources.get(uid)
+        found = None if mapping is None else self._known.get(mapping)
+        # A mapping of the same id may have been made of another resource since.
+        return found if found is not None and found.origin is not None and found.origin.uid == uid else None
 
     def inherited(self, definition: Definition) -> bool:
         """Whether a definition is unchanged since this worker started, so that its last change was applied long ago."""
@@ -141,6 +150,8 @@ class Definitions:
             if await self._store.create(row) != row:
                 raise RowChanged(f"mapping {definition.mapping} is in the store already")
             self._known[definition.mapping] = definition
+            if definition.origin is not None:
+                self._of_resources[definition.origin.uid] = definition.mapping
         return definition
 
     async def change(self, definition: Definition) -> Definition:
@@ -186,5 +197,6 @@ class Definitions:
             if definition is not None:
                 known[definition.mapping] = definition
         self._known, self.unread = known, tuple(unread)
+        self._of_resources = {each.origin.uid: each.mapping for each in known.values() if each.origin}
         if self._first is None:
             self._first = {each.mapping: each.revision for each in known.values()}

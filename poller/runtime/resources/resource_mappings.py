@@ -96,14 +96,7 @@ class ResourceMappings:
 
     def definition(self, resource: MappingResource) -> Definition | None:
         """The definition that was made of a resource; None if there is none."""
-        for each in (self.mapping_id(resource), MappingId(resource.uid)):
-            found = self._definitions.get(each)
-            if found is not None and found.origin is not None and found.origin.uid == resource.uid:
-                return found
-        return next(
-            (each for each in self._definitions.known() if each.origin and each.origin.uid == resource.uid),
-            None,
-        )
+        return self._definitions.of_resource(resource.uid)
 
     def refusal(self, resource: MappingResource) -> str:
         """Why no mapping can be made of the resource's spec as it is now; empty if one can."""
@@ -232,35 +225,39 @@ class ResourceMappings:
         )
 
     async def _apply_without(self, seen: set[str]) -> None:
-        """What becomes of mappings whose resources this worker does not see."""
+        """What becomes of mappings whose resources this worker does not see. The cluster itself is asked: what this worker saw last may be older."""
+        there: list[tuple[Definition, ResourceOrigin]] = []
         for made in self._definitions.known():
             origin = made.origin
             if origin is None or origin.uid in seen or made.deleting or origin.namespace != self._namespace:
                 continue
-            known = MadeMapping(origin=origin, deleting=made.deleting)
-            with suppress(RowChanged, ResourceMissing):
-                match step_without(known, await self._presence(origin)):
-                    case ResourceStep.DELETE:
-                        await self._delete(made)
-                        self._changed()
-                    case ResourceStep.REST:
-                        await self._rest(made)
-                        self._changed()
-                    case _:
-                        continue
+            if await self._is_gone(origin):
+                await self._without(made, Presence.GONE)
+            elif origin.selected:
+                there.append((made, origin))
+        if not there:
+            return
+        # Listed after all of them were found, and once for all.
+        listed = {each.uid for each in (await self._feed.list()).resources}
+        for made, origin in there:
+            await self._without(made, Presence.SELECTED if origin.uid in listed else Presence.UNSELECTED)
 
-    async def _presence(self, origin: ResourceOrigin) -> Presence:
-        """Asks the cluster itself: what this worker saw last may be older than the mapping."""
+    async def _is_gone(self, origin: ResourceOrigin) -> bool:
         if origin.namespace_uid == self._forgets:
-            return Presence.GONE
+            return True
         found = await self._feed.get(origin.namespace, origin.name)
-        if found is None or found.uid != origin.uid:
-            return Presence.GONE
-        if not origin.selected:
-            return Presence.UNSELECTED
-        listed = await self._feed.list()
-        chosen = any(each.uid == origin.uid for each in listed.resources)
-        return Presence.SELECTED if chosen else Presence.UNSELECTED
+        return found is None or found.uid != origin.uid
+
+    async def _without(self, made: Definition, presence: Presence) -> None:
+        with suppress(RowChanged, ResourceMissing):
+            match step_without(MadeMapping(origin=made.origin, deleting=made.deleting), presence):
+                case ResourceStep.DELETE:
+                    await self._delete(made)
+                case ResourceStep.REST:
+                    await self._rest(made)
+                case _:
+                    return
+            self._changed()
 
     def _origin(self, resource: MappingResource, read: Read) -> ResourceOrigin:
         return ResourceOrigin(
